@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* Any other CPU: the compiler's strongest barrier, everywhere. */
+#ifndef SKI_ARCH_BARRIER_H
+#define SKI_ARCH_BARRIER_H
+
+/* Orders everything before with everything after, for real devices too. */
+static inline void ski_arch_device_fence(void)
+{
+    __sync_synchronize();
+}
+
+/* Earlier memory accesses happen before a following register write. */
+static inline void ski_arch_before_register_write(void)
+{
+    __sync_synchronize();
+}
+
+/* A register read happens before all following accesses. */
+static inline void ski_arch_after_register_read(void)
+{
+    __sync_synchronize();
+}
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* RISC-V: device memory is ordered by the i and o bits of a fence (RVWMO). */
+#ifndef SKI_ARCH_BARRIER_H
+#define SKI_ARCH_BARRIER_H
+
+/* Orders everything before with everything after, for real devices too. */
+static inline void ski_arch_device_fence(void)
+{
+    __asm__ volatile("fence iorw, iorw" ::: "memory");
+}
+
+/* Earlier memory accesses happen before a following register write. */
+static inline void ski_arch_before_register_write(void)
+{
+    __asm__ volatile("fence rw, o" ::: "memory");
+}
+
+/* A register read happens before all following accesses. */
+static inline void ski_arch_after_register_read(void)
+{
+    __asm__ volatile("fence i, iorw" ::: "memory");
+}
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* x86: only a store followed by a load is ever reordered; registers are uncached. */
+#ifndef SKI_ARCH_BARRIER_H
+#define SKI_ARCH_BARRIER_H
+
+/* Orders everything before with everything after, for real devices too. */
+static inline void ski_arch_device_fence(void)
+{
+    __asm__ volatile("mfence" ::: "memory");
+}
+
+/* Earlier memory accesses happen before a following register write. */
+static inline void ski_arch_before_register_write(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
+/* A register read happens before all following accesses. */
+static inline void ski_arch_after_register_read(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
+#endif

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A disk as its users see it: asynchronous requests in batches, completions by
+ * polling or after an interrupt, and synchronous calls on top.  It is no cache
+ * and no scheduler: requests go to the device in the order of submission, and
+ * the device may finish them in any order.
+ *
+ * Ownership: the block device belongs to its driver and is valid while the
+ * driver is bound.  A request, its segments and the memory they point at belong
+ * to the caller and are lent from submit until its `complete` is called.
+ * Calling: each queue has one owner, a thread at a time; different queues are
+ * independent.  Submit and poll never sleep; wait and the synchronous calls
+ * may.  None may be called from an interrupt handler.
+ * Trust: the caller's arguments are checked; what the device answers is too.
+ */
+#ifndef SKIO_BLOCK_H
+#define SKIO_BLOCK_H
+
+#include <skio/dma_domain.h>
+
+SK_BEGIN_DECLS
+
+/* The unit of addresses and capacities, whatever the disk's own block size; bytes. */
+#define SK_BLOCK_SECTOR_BYTES 512u
+
+/* Longest identity, without a terminating zero; bytes. */
+#define SK_BLOCK_IDENTITY_BYTES 20u
+
+enum sk_block_operation {
+    SK_BLOCK_READ,   /* device to memory */
+    SK_BLOCK_WRITE,  /* memory to device */
+    SK_BLOCK_FLUSH,  /* all writes completed before this submit become durable */
+    SK_BLOCK_GET_ID, /* SK_BLOCK_IDENTITY_BYTES into one segment of that size */
+    SK_BLOCK_OPERATION_COUNT
+};
+
+/* What the disk does with a completed write. */
+enum sk_block_cache {
+    SK_BLOCK_CACHE_WRITE_THROUGH, /* it is durable; a flush has nothing to do */
+    SK_BLOCK_CACHE_WRITE_BACK     /* it is durable after a flush */
+};
+
+struct sk_block_request {
+    /* The caller's, before submit. */
+    enum sk_block_operation operation;
+    uint32_t segment_count;                /* 0 for FLUSH */
+    uint64_t sector;                       /* first sector; 0 for FLUSH and GET_ID */
+    const struct sk_dma_segment *segments; /* device addresses of the memory, in order; each
+                                            * of at least 1 byte; together a multiple of the
+                                            * disk's block size */
+    /* Called once, from poll, wait, recover or the driver's removal.  Required. */
+    void (*complete)(struct sk_block_request *request);
+    void *context; /* for the caller; not looked at */
+
+    /* The result, valid in `complete` and after. */
+    enum sk_status status;
+
+    /* Private. */
+    uint32_t parts;
+    uint32_t segment_index;
+    uint32_t segment_offset;
+    uint64_t bytes_left;
+    uint64_t next_sector;
+    struct sk_block_request *next;
+};
+
+/* What the disk is.  Fixed while the device is bound, but for the capacity. */
+struct sk_block_info {
+    const char *driver;           /* "virtio-blk" */
+    const char *transport;        /* "mmio", "mmio-legacy", ... */
+    char identity[SK_BLOCK_IDENTITY_BYTES + 1]; /* "" if the device tells none */
+    uint64_t capacity_sectors;    /* of SK_BLOCK_SECTOR_BYTES */
+    uint32_t block_bytes;         /* smallest unit of a request; 512 or a larger power of two */
+    uint32_t physical_block_bytes; /* what the disk does in one piece; a hint */
+    uint32_t optimal_io_bytes;    /* a hint; 0: unknown */
+    enum sk_block_cache cache;
+    bool read_only;
+    uint32_t segment_count_max;   /* of one request to the device; longer ones are split */
+    uint64_t segment_bytes_max;   /* of one segment; 0: no limit; longer ones are split */
+    uint32_t queue_count;
+    uint32_t queue_depth;         /* requests that one queue has at the device at a time */
+    uint32_t queue_size;          /* ring entries of one queue */
+    uint64_t features_offered;    /* the device's, for sk_block_feature_name */
+    uint64_t features;            /* negotiated */
+};
+
+/* What one queue did; all counted since the device was bound. */
+struct sk_block_statistics {
+    uint64_t requests;          /* completed, whatever their status */
+    uint64_t bytes_read;        /* of successful requests */
+    uint64_t bytes_written;
+    uint64_t parts;             /* requests as the device saw them, after splitting */
+    uint64_t notifications;     /* sent to the device */
+    uint64_t notifications_avoided; /* batches for which the device wanted none */
+    uint64_t interrupts;        /* seen by the handler */
+    uint64_t polls;             /* calls of poll */
+    uint64_t polls_empty;       /* those that found nothing */
+    uint64_t waits;             /* times the owner slept */
+    uint64_t errors_io;         /* completed with an error by the device */
+    uint64_t errors_refused;    /* refused here: range, size, read-only, ... */
+    uint64_t errors_timeout;
+    uint64_t errors_protocol;   /* violations by the device */
+    uint64_t recoveries;        /* the device was brought back */
+};
+
+enum sk_block_state {
+    SK_BLOCK_STATE_READY,
+    SK_BLOCK_STATE_RESETTING, /* one owner is stopping the device */
+    SK_BLOCK_STATE_BROKEN,    /* stopped after a fault; sk_block_recover brings it back */
+    SK_BLOCK_STATE_IN_DOUBT,  /* did not stop: memory lent to it must never be reused */
+    SK_BLOCK_STATE_REMOVED,
+    SK_BLOCK_STATE_COUNT
+};
+
+struct sk_block_device;
+struct sk_block_queue;
+
+/* What a driver implements; users call the functions below. */
+struct sk_block_ops {
+    void (*submit)(struct sk_block_queue *queue, struct sk_block_request *const *requests,
+                   uint32_t count);
+    enum sk_status (*poll)(struct sk_block_queue *queue, uint32_t budget, uint32_t *out_completed);
+    enum sk_status (*wait)(struct sk_block_queue *queue, uint64_t until_ns);
+    enum sk_status (*recover)(struct sk_block_device *device, uint64_t timeout_ns);
+    const char *(*feature_name)(unsigned bit);
+};
+
+/* One independent way to the device. */
+struct sk_block_queue {
+    const struct sk_block_ops *ops;
+    struct sk_block_device *device;
+    uint32_t index;
+    struct sk_block_statistics statistics;
+};
+
+struct sk_block_device {
+    const char *name; /* the node's */
+    const struct sk_block_ops *ops;
+    const struct sk_platform *platform;
+    struct sk_dma_domain *domain; /* memory for requests must be reachable here */
+    struct sk_block_info info;
+    struct sk_block_queue *const *queues;
+    sk_atomic_u32 state; /* enum sk_block_state */
+};
+
+/* The block device that a bound node publishes; NULL if the node is none. */
+struct sk_device_node;
+struct sk_block_device *sk_block_of_node(const struct sk_device_node *node);
+
+/* Queue `index`, or NULL beyond info.queue_count. */
+struct sk_block_queue *sk_block_get_queue(struct sk_block_device *device, uint32_t index);
+
+/* Copies what is known of the disk, with the capacity of now. */
+void sk_block_get_info(const struct sk_block_device *device, struct sk_block_info *out_info);
+
+/* Copies the queue's counters; from the queue's owner. */
+void sk_block_get_statistics(const struct sk_block_queue *queue,
+                             struct sk_block_statistics *out_statistics);
+
+/* The state of the device, and its name for people ("ready", "broken", ...). */
+enum sk_block_state sk_block_get_state(const struct sk_block_device *device);
+const char *sk_block_state_name(enum sk_block_state state);
+
+/* The name of a feature bit of info.features ("FLUSH"), or NULL if the driver knows none. */
+const char *sk_block_feature_name(const struct sk_block_device *device, unsigned bit);
+
+/*
+ * Takes `count` requests and tells the device once.  Every one of them is
+ * completed by a later poll, the refused ones too (their status says why:
+ * SK_ERR_INVALID, SK_ERR_SIZE, SK_ERR_RANGE beyond the capacity,
+ * SK_ERR_READ_ONLY, SK_ERR_UNSUPPORTED, SK_ERR_BROKEN), so there is one place
+ * that looks at results.  There is no limit: what the device has no room for
+ * waits in the queue, in order.  May be called from `complete`.
+ * A request's final status is SK_OK, one of the above, SK_ERR_IO (the device
+ * said so; a write may have happened in part), SK_ERR_TIMEOUT or
+ * SK_ERR_MALFORMED (the device stalled or broke the protocol and was stopped),
+ * SK_ERR_GONE (removed), or SK_ERR_IN_DOUBT: the device could not be stopped
+ * and may still use the memory.
+ */
+void sk_block_submit(struct sk_block_queue *queue, struct sk_block_request *const *requests,
+                     uint32_t count);
+
+/*
+ * Completes up to `budget` requests (0: as many as the queue is deep).
+ * *out_completed (may be NULL) is how many.  SK_OK; SK_ERR_BUSY (called from
+ * `complete`: nothing done); SK_ERR_BROKEN (the device is stopped; its
+ * requests complete with their statuses; see sk_block_recover), SK_ERR_IN_DOUBT.
+ * This is also where stalls are noticed: a request that is at the device for
+ * longer than the driver's timeout breaks the device.
+ */
+SK_MUST_CHECK enum sk_status sk_block_poll(struct sk_block_queue *queue, uint32_t budget,
+                                           uint32_t *out_completed);
+
+/*
+ * Sleeps until poll will find something, at the longest until `until_ns` of
+ * the platform's clock.  Without interrupts it looks again and again.  SK_OK
+ * (poll now); SK_ERR_TIMEOUT; SK_ERR_BUSY (called from `complete`).
+ */
+SK_MUST_CHECK enum sk_status sk_block_wait(struct sk_block_queue *queue, uint64_t until_ns);
+
+/*
+ * Stops the device if it is not stopped, completes what was in flight, and
+ * starts it again with the same features and queues.  SK_OK: ready; SK_ERR_BUSY
+ * (a queue still has requests of the old life: its owner polls first),
+ * SK_ERR_TIMEOUT or SK_ERR_IN_DOUBT (it does not stop; may be tried again),
+ * SK_ERR_UNSUPPORTED or SK_ERR_MALFORMED (it came back as something else),
+ * SK_ERR_GONE (removed).  On failure it stays stopped.
+ */
+SK_MUST_CHECK enum sk_status sk_block_recover(struct sk_block_device *device, uint64_t timeout_ns);
+
+/*
+ * Reads or writes `bytes` (a multiple of the block size; 0 is SK_ERR_SIZE) from
+ * or to any memory, mapping or bouncing it in the device's domain, and waits.
+ * Completions of other requests on this queue run meanwhile.  `timeout_ns` is for
+ * the whole call; 0 means the driver's own timeout alone counts.
+ * SK_OK, or the first failure: after a failed read the memory is undefined,
+ * after a failed write so are the sectors.  When the time runs out, the device
+ * is stopped (SK_ERR_TIMEOUT), because the memory could not be given back otherwise.
+ */
+SK_MUST_CHECK enum sk_status sk_block_read(struct sk_block_queue *queue, uint64_t sector,
+                                           void *out_data, uint64_t bytes, uint64_t timeout_ns);
+SK_MUST_CHECK enum sk_status sk_block_write(struct sk_block_queue *queue, uint64_t sector,
+                                            const void *data, uint64_t bytes, uint64_t timeout_ns);
+
+/*
+ * Makes every write that was completed before durable.  SK_OK only if it is;
+ * SK_ERR_IO, SK_ERR_UNSUPPORTED (the device refused to flush) and the rest as above.
+ */
+SK_MUST_CHECK enum sk_status sk_block_flush(struct sk_block_queue *queue, uint64_t timeout_ns);
+
+SK_END_DECLS
+
+#endif

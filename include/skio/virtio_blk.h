@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The driver for virtio block devices.  It lays rings and request slots out
+ * inside the I/O buffer it finds in its node, keeps its own state in the
+ * node's driver memory, and publishes a `struct sk_block_device`.  It does not
+ * allocate, and it trusts nothing that the device says.
+ *
+ * Ownership: the driver is constant data.  To change options, copy the struct
+ * and set `options`; both outlive the nodes bound with it.
+ * Calling: see `driver.h`.
+ * Spec: Virtio 1.2, 5.2 "Block Device", 2.6 and 2.7 "Virtqueues".
+ */
+#ifndef SKIO_VIRTIO_BLK_H
+#define SKIO_VIRTIO_BLK_H
+
+#include <skio/block.h>
+#include <skio/driver.h>
+#include <skio/virtio_transport.h>
+
+SK_BEGIN_DECLS
+
+/* Feature bits of block devices; 5.2.3. */
+#define SK_VIRTIO_BLK_F_SIZE_MAX     1
+#define SK_VIRTIO_BLK_F_SEG_MAX      2
+#define SK_VIRTIO_BLK_F_GEOMETRY     4
+#define SK_VIRTIO_BLK_F_RO           5
+#define SK_VIRTIO_BLK_F_BLK_SIZE     6
+#define SK_VIRTIO_BLK_F_FLUSH        9
+#define SK_VIRTIO_BLK_F_TOPOLOGY     10
+#define SK_VIRTIO_BLK_F_CONFIG_WCE   11
+#define SK_VIRTIO_BLK_F_MQ           12
+#define SK_VIRTIO_BLK_F_DISCARD      13
+#define SK_VIRTIO_BLK_F_WRITE_ZEROES 14
+#define SK_VIRTIO_BLK_F_LIFETIME     15
+#define SK_VIRTIO_BLK_F_SECURE_ERASE 16
+#define SK_VIRTIO_BLK_F_ZONED        17
+
+/* Most queues that one device is driven with. */
+#define SK_VIRTIO_BLK_QUEUES_MAX 64
+
+struct sk_virtio_blk_options {
+    uint32_t queue_count;   /* wanted; 1 to SK_VIRTIO_BLK_QUEUES_MAX; the device may have fewer */
+    uint32_t queue_size;    /* wanted ring entries, a power of two, 4 to 32768; clamped to the device's */
+    uint32_t segment_count; /* most data segments of one request to the device, 1 to 254; requests
+                             * with more are split; also bounded by the device's seg_max */
+    uint64_t features;      /* wanted, as masks; VERSION_1 and ACCESS_PLATFORM are taken whenever offered */
+    bool refuse_legacy;     /* do not drive a legacy device */
+    uint64_t timeout_ns;    /* longest time a request may stay at the device */
+    uint64_t control_timeout_ns; /* longest time for a reset or another control step */
+};
+
+/* 1 queue of 128, 16 segments, all features this driver implements, 10 s and 2 s. */
+#define SK_VIRTIO_BLK_FEATURES_DEFAULT UINT64_MAX
+#define SK_VIRTIO_BLK_OPTIONS_DEFAULT                                                       \
+    {                                                                                       \
+        1, 128, 16, SK_VIRTIO_BLK_FEATURES_DEFAULT, false, UINT64_C(10000000000),           \
+            UINT64_C(2000000000)                                                            \
+    }
+
+/*
+ * The driver over MMIO: matches "virtio,mmio", identifies block devices.
+ * Its probe returns, each logged with the device's address and with nothing
+ * left behind: SK_ERR_INVALID (options, no I/O buffer, or one that is not
+ * valid), SK_ERR_SIZE (the buffer or the driver memory is too small),
+ * SK_ERR_ALIGNMENT (the buffer is misaligned), SK_ERR_UNSUPPORTED (a legacy device where that is
+ * refused, no usable queue, zoned without a way to drive it, memory not
+ * coherent), SK_ERR_MALFORMED (it broke the protocol), SK_ERR_TIMEOUT,
+ * SK_ERR_IN_DOUBT (as that, and it could not be stopped: the buffer stays held).
+ */
+extern const struct sk_driver sk_virtio_blk_mmio_driver;
+
+/* The name of a feature bit, of block devices or of virtio itself; NULL if unknown. */
+const char *sk_virtio_blk_feature_name(unsigned bit);
+
+SK_END_DECLS
+
+#endif
