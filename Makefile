@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+# The commands for people.  CMake presets do the building, ctest the testing,
+# and the scripts in tools/ the rest; nothing else lives here.
+# (make itself turns every failure into status 2: tools/run has the kernel's own.)
+
+help:
+	@tools/help
+
+run:
+	@tools/run
+
+test:
+	@tools/test
+
+bench:
+	@tools/bench
+
+clean:
+	@rm -rf build
+
+.PHONY: help run test bench clean
