@@ -20,6 +20,9 @@ SK_BEGIN_DECLS
 /* Deepest nesting that is read, the root counted as 1; deeper is malformed. */
 #define SK_FDT_DEPTH_MAX 32
 
+/* Most `dma-ranges` windows that one device can have; more are not composed. */
+#define SK_FDT_DMA_WINDOWS_MAX 16
+
 /* Everything in here is private. */
 struct sk_fdt {
     const uint8_t *blob;
@@ -29,6 +32,7 @@ struct sk_fdt {
     uint32_t strings_offset;
     uint32_t strings_bytes;
     uint32_t reservations_offset;
+    uint32_t reservations_bytes; /* its end included */
 };
 
 /* A cursor.  Private but for copying; all zero is not a node. */
