@@ -44,6 +44,7 @@ struct sk_dma_fit {
     uint64_t bias;      /* added (mod 2^64) to a physical address before alignment and
                          * boundary are tested: the device's offset; a page multiple */
     uint32_t zone_flags; /* flags a zone must have, SK_DMA_ZONE_* */
+    bool quiet;          /* a failure writes no log line: the caller has another plan */
 };
 
 /* A run of pages that was handed out.  The handle is all that freeing needs. */
@@ -76,14 +77,43 @@ struct sk_dma_arena_statistics {
     uint64_t failures[SK_DMA_ARENA_FAILURE_COUNT];
 };
 
+/* Private: a node of the tree over free pages, see src/memory/run_tree.h. */
+struct sk_dma_arena_node {
+    uint32_t prefix;  /* free pages that its part begins with */
+    uint32_t suffix;  /* and ends with */
+    uint32_t longest; /* its longest free run */
+};
+
+/* Private: the tree itself. */
+struct sk_dma_arena_tree {
+    struct sk_dma_arena_node *nodes; /* in heap order from 1 */
+    uint64_t *words;                 /* a one for each free page */
+    uint32_t width;                  /* leaves of the full tree; a power of two */
+};
+
+/* Private: where a zone's pages stand among all pages of the arena. */
+struct sk_dma_arena_place {
+    uint32_t first;  /* number of its first page; a multiple of 64 */
+    uint32_t pages;  /* how many; the number after the last is never used */
+    uint32_t before; /* pages of the zones below */
+};
+
+/* Private: who holds the run that starts at a page. */
+struct sk_dma_arena_holder {
+    uint32_t pages;      /* length of the run; 0: no run starts here */
+    uint32_t generation; /* how often a run that started here came back, and 1 */
+};
+
 /* Everything in here is private; the size is public so that the caller owns the memory. */
 struct sk_dma_arena {
     const struct sk_log *log;
     const struct sk_dma_zone *zones;
     size_t zone_count;
-    void *metadata;
-    uint32_t page_count; /* over all zones */
+    struct sk_dma_arena_place *places;   /* one for each zone */
+    struct sk_dma_arena_holder *holders; /* one for each page number */
+    struct sk_dma_arena_tree tree;
     uint32_t leaf_count;
+    uint32_t highest_end; /* the number after the highest page ever handed out */
     struct sk_dma_arena_statistics statistics;
 };
 
