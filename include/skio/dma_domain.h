@@ -151,6 +151,7 @@ struct sk_dma_mapping {
     uint64_t bytes;
     enum sk_dma_direction direction;
     bool bounced;
+    bool coherent; /* private: no cache maintenance is needed */
     struct sk_dma_segment *segments; /* the caller's array */
     size_t segment_count;            /* how many of them are used */
     struct sk_dma_run bounce;        /* private */

@@ -42,7 +42,9 @@ struct sk_io_buffer {
     uint32_t state; /* enum sk_io_buffer_state */
     uint32_t generation;
     uint32_t holds; /* how many parties let the device use it */
+    bool coherent;  /* no cache maintenance is needed */
     const char *owner; /* a name for the list of live buffers; may be NULL */
+    const struct sk_log *log; /* outlives the memory, so that misuse is logged too */
     struct sk_io_buffer *next; /* live list of the domain */
     struct sk_io_buffer **link;
 };
@@ -118,6 +120,12 @@ uint64_t sk_io_buffer_size(const struct sk_io_buffer *buffer);
 /* Bytes that may be used, at least the size; 0 if not valid. */
 uint64_t sk_io_buffer_capacity(const struct sk_io_buffer *buffer);
 
+/*
+ * True if CPU and device see each other's writes to this memory without cache
+ * maintenance: what rings need.  False if not valid.
+ */
+bool sk_io_buffer_is_coherent(const struct sk_io_buffer *buffer);
+
 /* Where the device sees the first byte.  SK_OK; SK_ERR_GONE, SK_ERR_MOVED. */
 SK_MUST_CHECK enum sk_status sk_io_buffer_address(const struct sk_io_buffer *buffer,
                                                   sk_daddr *out_address);
@@ -133,6 +141,7 @@ SK_MUST_CHECK enum sk_status sk_io_buffer_segment(const struct sk_io_buffer *buf
 /* A part of a buffer, borrowed.  It notices when the buffer went away. */
 struct sk_io_view {
     const struct sk_io_buffer *buffer;
+    const struct sk_dma_domain *domain; /* with the generation: which memory it was */
     uint32_t generation;
     uint64_t offset;
     uint64_t size;

@@ -146,6 +146,17 @@ static inline void ski_door_zero(uint8_t SKI_SHARED *to, size_t bytes)
     (void)memset((void *)to, 0, bytes);
 }
 
+/* Copies whole blocks of payload in and out; no value of them means anything here. */
+static inline void ski_door_copy_in(uint8_t SKI_SHARED *to, const void *from, size_t bytes)
+{
+    (void)memcpy((void *)to, from, bytes);
+}
+
+static inline void ski_door_copy_out(void *to, const uint8_t SKI_SHARED *from, size_t bytes)
+{
+    (void)memcpy(to, (const void *)from, bytes);
+}
+
 /* Copies out bytes that nothing is decided on; the copy is private. */
 static inline void ski_door_copy(void *to, const uint8_t SKI_SHARED *from, size_t bytes)
 {

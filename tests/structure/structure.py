@@ -44,8 +44,8 @@ ROOM_OF_HEADER = {
 }
 # What drivers may call of the room that manages memory: use it, never make it.
 MEMORY_FOR_DRIVERS = re.compile(
-    r"sk_io_buffer_(is_valid|data|size|capacity|address|segment|view|for_device|for_cpu|hold"
-    r"|release|is_busy)$|sk_io_view_\w+$|sk_dma_domain_translate$|sk_dma_constraints_merge$")
+    r"sk_io_buffer_(is_valid|is_coherent|data|size|capacity|address|segment|view|for_device"
+    r"|for_cpu|hold|release|is_busy)$|sk_io_view_\w+$|sk_dma_domain_translate$|sk_dma_constraints_merge$")
 # The face that users call may lend their memory to the device; no driver may.
 MEMORY_FOR_THE_BLOCK_FACE = re.compile(r"sk_dma_domain_(map|unmap|quarantine)$")
 # C11 atomics on memory that no device can write, and why.
