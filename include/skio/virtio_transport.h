@@ -75,14 +75,19 @@ struct sk_virtio_transport_ops {
     enum sk_status (*get_status)(struct sk_virtio_transport *transport, uint32_t *out_status);
     enum sk_status (*set_status)(struct sk_virtio_transport *transport, uint32_t status);
 
-    /* 2.2.  Both 32-bit halves. */
+    /*
+     * 2.2.  Both 32-bit halves; a legacy device has the lower one only, and
+     * setting a bit of the upper one is SK_ERR_UNSUPPORTED (nothing changed).
+     */
     enum sk_status (*get_features)(struct sk_virtio_transport *transport, uint64_t *out_features);
     enum sk_status (*set_features)(struct sk_virtio_transport *transport, uint64_t features);
 
     /*
-     * 2.5.  Copies `bytes` of configuration, read in accesses of `width` bytes
-     * (1, 2, 4; 8 as two of 4).  SK_ERR_RANGE: the device's configuration is
-     * shorter; *out is unchanged.
+     * 2.5.  One field of `width` bytes (1, 2, 4; 8 as two accesses of 4) to or
+     * from an unsigned integer of that width in the CPU's byte order.
+     * SK_ERR_RANGE: the device's configuration is shorter; SK_ERR_INVALID: the
+     * width is none of these, or the offset no multiple of it (of 4 for 8).
+     * Nothing was accessed and *out is unchanged then.
      */
     enum sk_status (*read_config)(struct sk_virtio_transport *transport, uint32_t offset,
                                   unsigned width, void *out);
@@ -97,7 +102,8 @@ struct sk_virtio_transport_ops {
                                     uint32_t *out_size);
     /*
      * Gives the device a queue and enables it.  SK_ERR_BUSY (the queue was in
-     * use already), SK_ERR_UNREACHABLE (an address does not fit the transport).
+     * use already), SK_ERR_UNREACHABLE (an address does not fit the transport),
+     * SK_ERR_INVALID (legacy: not the contiguous layout with `ring_alignment`).
      */
     enum sk_status (*enable_queue)(struct sk_virtio_transport *transport, uint32_t index,
                                    const struct sk_virtio_queue_layout *layout);
