@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the fake device share.  Not for tests. */
+#ifndef TESTS_FAKE_VIRTIO_INTERNAL_H
+#define TESTS_FAKE_VIRTIO_INTERNAL_H
+
+#include "fake/virtio_device.h"
+
+#define FAKE_DESCRIPTOR_NEXT     1u
+#define FAKE_DESCRIPTOR_WRITE    2u
+#define FAKE_DESCRIPTOR_INDIRECT 4u
+
+/* One buffer of a request, as the device reaches it. */
+struct fake_segment {
+    uint8_t *data;
+    uint32_t bytes;
+    bool write; /* by the device */
+};
+
+/* Memory that holds descriptors of a chain. */
+struct fake_span {
+    uint8_t *start;
+    uint32_t bytes;
+    uint8_t *saved; /* what the driver wrote, while the device owns it */
+};
+
+/* A request that the device took from a ring. */
+struct fake_request {
+    struct fake_request *next;
+    struct fake_queue *queue;
+    uint16_t head;
+    bool refused;       /* the chain is malformed */
+    bool scribbled;
+    uint8_t *status;    /* NULL: the chain has none */
+    uint32_t type;
+    uint64_t sector;
+    uint64_t data_bytes;
+    uint64_t written;   /* by the device */
+    struct fake_segment *segments; /* data only, after fake_block_take */
+    uint32_t segment_count;
+    uint32_t segment_room;
+    struct fake_span *spans;
+    uint32_t span_count;
+    uint32_t span_room;
+    uint8_t *snapshot;  /* a flush: the disk's cache when it was taken */
+    uint64_t sequence;
+};
+
+/* virtio_device.c */
+void fake_violation(struct fake_device *fake, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+bool fake_fires(struct fake_device *fake, enum fake_fault fault, uint64_t *out_argument);
+bool fake_negotiated(const struct fake_device *fake, unsigned bit);
+uint64_t fake_random(struct fake_device *fake);
+void *fake_allocate(size_t bytes);
+void fake_raise(struct fake_device *fake, uint32_t bits);
+void fake_reset(struct fake_device *fake);
+
+/* virtio_registers.c */
+extern const struct sk_mmio_ops fake_register_ops;
+
+/* virtio_config.c */
+void fake_config_fill(struct fake_device *fake);
+uint32_t fake_config_read(struct fake_device *fake, uint64_t offset, unsigned width);
+void fake_config_write(struct fake_device *fake, uint64_t offset, unsigned width, uint32_t value);
+
+/* virtio_queue.c */
+bool fake_queue_start(struct fake_device *fake, struct fake_queue *queue);
+void fake_queue_stop(struct fake_device *fake, struct fake_queue *queue);
+void fake_queue_take(struct fake_device *fake, struct fake_queue *queue);
+void fake_queue_notified(struct fake_device *fake, struct fake_queue *queue);
+void fake_queue_check_unnotified(struct fake_device *fake, struct fake_queue *queue);
+unsigned fake_queue_complete(struct fake_device *fake, struct fake_queue *queue, unsigned count);
+void fake_queue_finish(struct fake_device *fake, struct fake_request *request);
+void fake_queue_signal(struct fake_device *fake, struct fake_queue *queue);
+void fake_queue_put_used(struct fake_queue *queue, uint32_t id, uint32_t length);
+void fake_queue_store_used_index(struct fake_queue *queue, uint16_t index);
+void fake_request_free(struct fake_request *request);
+
+/* virtio_chain.c */
+struct fake_request *fake_chain_read(struct fake_device *fake, struct fake_queue *queue,
+                                     uint16_t head);
+void fake_chain_scribble(struct fake_device *fake, struct fake_request *request);
+void fake_chain_unscribble(struct fake_request *request);
+void fake_chain_check_unchanged(struct fake_device *fake, const struct fake_request *request);
+
+/* virtio_block.c */
+void fake_block_take(struct fake_device *fake, struct fake_request *request);
+void fake_block_execute(struct fake_device *fake, struct fake_request *request);
+
+#endif
