@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""As much of GDB's remote protocol as it takes to change memory between firmware and kernel."""
+import socket
+import time
+
+
+class Stub:
+    def __init__(self, path, seconds=20):
+        until = time.monotonic() + seconds
+        while True:
+            self.socket = socket.socket(socket.AF_UNIX)
+            try:
+                self.socket.connect(str(path))
+                break
+            except OSError:
+                self.socket.close()
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+        self.socket.settimeout(seconds)
+        self.input = self.socket.makefile("rb")
+        # Registers are readable only for those who know the description.
+        assert self.ask("qXfer:features:read:target.xml:0,ffb").startswith(("l", "m"))
+
+    def send(self, packet):
+        data = packet.encode()
+        self.socket.sendall(b"$%s#%02x" % (data, sum(data) & 0xff))
+
+    def receive(self):
+        byte = self.input.read(1)
+        while byte != b"$":
+            if not byte:
+                raise ConnectionError("QEMU is gone")
+            byte = self.input.read(1)
+        data = b""
+        byte = self.input.read(1)
+        while byte != b"#":
+            data += byte
+            byte = self.input.read(1)
+        self.input.read(2)
+        self.socket.sendall(b"+")
+        return data.decode()
+
+    def ask(self, packet):
+        self.send(packet)
+        return self.receive()
+
+    def run_to(self, address):
+        """Goes on until the first hart is about to execute `address`."""
+        assert self.ask("Z1,%x,4" % address) == "OK"
+        assert self.ask("c").startswith("T")
+        assert self.ask("z1,%x,4" % address) == "OK"
+
+    def register(self, number):
+        return int.from_bytes(bytes.fromhex(self.ask("p%x" % number)), "little")
+
+    def read(self, address, length):
+        data = b""
+        while len(data) < length:
+            part = min(1024, length - len(data))
+            data += bytes.fromhex(self.ask("m%x,%x" % (address + len(data), part)))
+        return data
+
+    def write(self, address, data):
+        for start in range(0, len(data), 1024):
+            part = data[start:start + 1024]
+            assert self.ask("M%x,%x:%s" % (address + start, len(part), part.hex())) == "OK"
+
+    def go(self):
+        """Lets the machine run and leaves it alone."""
+        self.send("D")
+        self.socket.close()

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Broken device trees: a clear line and an end, never a fault and never silence.
+
+Neither QEMU nor the firmware would hand such a tree on, so it is broken in memory when the firmware
+jumps to the kernel.
+"""
+import os
+import random
+import re
+import struct
+import subprocess
+
+from gdb import Stub
+from machine import SECONDS, Image, Run, boot_command, disk, main
+
+ENTRY = 0x80200000
+TREE_REGISTER = 11  # a1
+MAGIC = 0xd00dfeed
+
+
+def boot_with_tree(folder, change, commands="hash; poweroff", arguments=()):
+    """Boots with the tree that `change` makes of the firmware's."""
+    path = folder / "gdb"
+    if path.exists():
+        path.unlink()
+    command = boot_command(commands, [
+        *arguments, "-S", "-chardev", "socket,id=gdb,path=%s,server=on,wait=off" % path,
+        "-gdb", "chardev:gdb"])
+    with open(folder / "console", "wb") as console:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console,
+                                   stderr=subprocess.STDOUT)
+        try:
+            stub = Stub(path)
+            stub.run_to(ENTRY)
+            address = stub.register(TREE_REGISTER)
+            tree = stub.read(address, struct.unpack(">I", stub.read(address + 4, 4))[0])
+            stub.write(address, change(tree))
+            stub.go()
+            status = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            status = "none"
+        finally:
+            process.kill()
+            process.wait()
+    run = Run(status, (folder / "console").read_bytes(), command)
+    if status == "none":
+        run.fail("it did not end within %d s" % SECONDS)
+    return run
+
+
+def header(tree, **words):
+    """The tree with other words in its header."""
+    names = ["magic", "totalsize", "off_dt_struct", "off_dt_strings", "off_mem_rsvmap", "version",
+             "last_comp_version", "boot_cpuid_phys", "size_dt_strings", "size_dt_struct"]
+    values = list(struct.unpack(">10I", tree[:40]))
+    for name, value in words.items():
+        values[names.index(name)] = value
+    return struct.pack(">10I", *values) + tree[40:]
+
+
+def offsets(tree):
+    """(start, size) of the structure block."""
+    words = struct.unpack(">10I", tree[:40])
+    return words[2], words[9]
+
+
+def refused(run):
+    run.left(1)
+    run.has(r"device tree")
+    run.has_not(r"^sha256 ")
+    run.has_not(r"fault|trap|panic|scause")
+
+
+def test_tree__unharmed_boots(folder):
+    """Proves that the others fail for their damage, not for the way they are booted."""
+    image = Image(folder, 512 * 7, "unharmed")
+    run = boot_with_tree(folder, lambda tree: tree, arguments=disk(image)).left(0)
+    assert run.sha256() == (image.sha256(), image.size)
+
+
+def test_tree__without_magic(folder):
+    refused(boot_with_tree(folder, lambda tree: header(tree, magic=MAGIC + 1)))
+
+
+def test_tree__all_zero(folder):
+    refused(boot_with_tree(folder, lambda tree: bytes(len(tree))))
+
+
+def test_tree__claims_four_gibibytes(folder):
+    refused(boot_with_tree(folder, lambda tree: header(tree, totalsize=0xffffffff)))
+
+
+def test_tree__claims_nothing(folder):
+    refused(boot_with_tree(folder, lambda tree: header(tree, totalsize=0)))
+
+
+def test_tree__cut_in_the_middle(folder):
+    refused(boot_with_tree(folder, lambda tree: header(tree, totalsize=len(tree) // 2)))
+
+
+def test_tree__blocks_outside(folder):
+    for word in ("off_dt_struct", "off_dt_strings", "off_mem_rsvmap", "size_dt_struct",
+                 "size_dt_strings"):
+        refused(boot_with_tree(folder, lambda tree: header(tree, **{word: 0xfffffff0})))
+
+
+def test_tree__structure_without_an_end(folder):
+    def change(tree):
+        start, size = offsets(tree)
+        return tree[:start] + bytes([0, 0, 0, 1] * (size // 4)) + tree[start + size // 4 * 4:]
+
+    refused(boot_with_tree(folder, change))
+
+
+def test_tree__without_memory(folder):
+    refused(boot_with_tree(folder, lambda tree: tree.replace(b"device_type\0", b"device_tipe\0")))
+
+
+def test_tree__without_interrupt_controller_is_polled(folder):
+    image = Image(folder, 512 * 7, "polled")
+    run = boot_with_tree(folder, lambda tree: tree.replace(b"riscv,plic0", b"riscv,plic9")
+                         .replace(b"sifive,plic", b"sifive,plyc"), arguments=disk(image))
+    assert run.sha256() == (image.sha256(), image.size)
+
+
+def test_tree__disk_slots_without_registers(folder):
+    """Only the disks are gone, and that is what the kernel says."""
+    def change(tree):
+        at = tree.index(b"virtio_mmio@")
+        return tree[:at] + re.sub(rb"virtio,mmio", b"virtio,mmjo", tree[at:])
+
+    image = Image(folder, 512 * 7, "slots")
+    run = boot_with_tree(folder, change, arguments=disk(image)).left(1)
+    run.has(r"no disk")
+
+
+def test_tree__random_damage_ends(folder):
+    """Whatever the bytes say, the kernel comes to an end or to its shell, without a fault."""
+    seeds = int(os.environ.get("SKIO_TREE_SEEDS", "12"))
+    image = Image(folder, 512 * 7, "random damage")
+    for seed in range(seeds):
+        dice = random.Random(seed)
+
+        def change(tree):
+            start, size = offsets(tree)
+            bytes_of = bytearray(tree)
+            for _ in range(dice.choice((1, 4, 32))):
+                bytes_of[start + dice.randrange(size)] = dice.randrange(256)
+            return bytes(bytes_of)
+
+        print("# damage with seed %d" % seed)
+        run = boot_with_tree(folder, change, "devices; poweroff", disk(image))
+        if run.status not in (0, 1):
+            run.fail("seed %d: neither a clean end nor a refusal" % seed)
+        run.has_not(r"scause|panic")
+
+
+main(globals())
