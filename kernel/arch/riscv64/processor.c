@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+#include "../arch.h"
+#include "riscv.h"
+
+#define NS_PER_SECOND UINT64_C(1000000000)
+
+const char arch_name[] = "riscv64";
+
+static uint64_t frequency; /* ticks a second; 0: not known yet */
+static uint64_t ns_per_tick; /* 0: not a whole number */
+static uint64_t armed = UINT64_MAX; /* ticks of the next timer interrupt */
+
+bool arch_interrupts_mask(void)
+{
+    uint64_t before;
+
+    __asm__ volatile("csrrci %0, sstatus, 2" : "=r"(before)::"memory");
+    return (before & SSTATUS_SIE) != 0;
+}
+
+void arch_interrupts_restore(bool were_on)
+{
+    if (were_on) {
+        csr_set("sstatus", SSTATUS_SIE);
+    }
+}
+
+void arch_interrupts_start(void)
+{
+    csr_set("sie", UINT64_C(1) << INTERRUPT_TIMER | UINT64_C(1) << INTERRUPT_EXTERNAL);
+    csr_set("sstatus", SSTATUS_SIE);
+}
+
+void arch_sleep(void)
+{
+    __asm__ volatile("wfi" ::: "memory");
+}
+
+void arch_relax(void)
+{
+    __asm__ volatile("nop" ::: "memory");
+}
+
+enum sk_status arch_clock_init(const struct sk_fdt *fdt)
+{
+    struct sk_fdt_node cpus;
+    uint32_t value;
+    enum sk_status status = sk_fdt_find_path(fdt, "/cpus", &cpus);
+
+    if (status == SK_OK) {
+        status = sk_fdt_u32(fdt, &cpus, "timebase-frequency", 0, &value);
+    }
+    if (status != SK_OK) {
+        return status;
+    }
+    if (value == 0) {
+        return SK_ERR_MALFORMED;
+    }
+    frequency = value;
+    ns_per_tick = NS_PER_SECOND % frequency == 0 ? NS_PER_SECOND / frequency : 0;
+    return SK_OK;
+}
+
+uint64_t arch_now_ns(void)
+{
+    uint64_t ticks = csr_read("time");
+
+    if (frequency == 0) {
+        return 0;
+    }
+    if (ns_per_tick != 0) {
+        return ticks * ns_per_tick; /* wraps after 584 years */
+    }
+    /* The frequency has 32 bits, so the second product fits. */
+    return ticks / frequency * NS_PER_SECOND + ticks % frequency * NS_PER_SECOND / frequency;
+}
+
+static uint64_t ticks_of(uint64_t ns)
+{
+    uint64_t whole = ns / NS_PER_SECOND;
+    uint64_t rest = ns % NS_PER_SECOND * frequency / NS_PER_SECOND + 1;
+    uint64_t ticks;
+
+    if (__builtin_mul_overflow(whole, frequency, &ticks) ||
+        __builtin_add_overflow(ticks, rest, &ticks)) {
+        return UINT64_MAX;
+    }
+    return ticks;
+}
+
+/* An earlier interrupt does as well: sleepers look at the clock.  So most calls need no firmware. */
+void arch_timer_arm(uint64_t until_ns)
+{
+    uint64_t ticks = ticks_of(until_ns);
+
+    if (ticks < armed) {
+        armed = ticks;
+        sbi_set_timer(ticks);
+    }
+}
+
+void arch_timer_interrupt(void)
+{
+    armed = UINT64_MAX;
+    sbi_set_timer(UINT64_MAX);
+}
+
+/* The cpu node of this hart has the controller as a child. */
+static bool is_hart(const struct sk_fdt *fdt, const struct sk_fdt_node *cpu, uint64_t hart)
+{
+    uint32_t cells;
+    uint32_t low;
+    struct sk_fdt_node cpus;
+
+    if (sk_fdt_parent(fdt, cpu, &cpus) != SK_OK ||
+        sk_fdt_u32(fdt, &cpus, "#address-cells", 0, &cells) != SK_OK || cells < 1 || cells > 2 ||
+        sk_fdt_u32(fdt, cpu, "reg", cells - 1, &low) != SK_OK) {
+        return false;
+    }
+    return low == hart;
+}
+
+enum sk_status arch_interrupt_parent(const struct sk_fdt *fdt, uint64_t hart, uint32_t *out_phandle,
+                                     uint32_t *out_line)
+{
+    struct sk_fdt_node node = { 0 };
+    struct sk_fdt_node cpu;
+
+    *out_line = INTERRUPT_EXTERNAL;
+    while (sk_fdt_find_compatible(fdt, "riscv,cpu-intc", &node) == SK_OK) {
+        if (sk_fdt_parent(fdt, &node, &cpu) == SK_OK && is_hart(fdt, &cpu, hart)) {
+            return sk_fdt_u32(fdt, &node, "phandle", 0, out_phandle);
+        }
+    }
+    return SK_ERR_NOT_FOUND;
+}

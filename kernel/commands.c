@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+#include <skio/text.h>
+
+#include "arch/arch.h"
+#include "commands.h"
+#include "console.h"
+#include "devices.h"
+#include "disk.h"
+#include "lib/text.h"
+#include "memory.h"
+#include "power.h"
+#include "settings.h"
+
+const struct shell_command shell_commands[] = {
+    { "help", "", "this list", command_help },
+    { "devices", "", "what was found, who drives it", command_devices },
+    { "disk", "", "the disk: identity, capacity, limits, features", command_disk },
+    { "parts", "", "the disk's partitions", command_parts },
+    { "read", "SECTOR [COUNT]", "show sectors in hexadecimal and as text", command_read },
+    { "write", "SECTOR TEXT...", "write a text, padded with zeros to the block", command_write },
+    { "fill", "SECTOR COUNT BYTE", "fill sectors with a byte", command_fill },
+    { "verify", "SECTOR COUNT [SEED]", "write a pattern (destroys data), read it back, compare",
+      command_verify },
+    { "flush", "", "make what was written durable", command_flush },
+    { "hash", "[SECTOR COUNT]", "SHA-256 of the disk or a part of it", command_hash },
+    { "bench", "[read|write] [BYTES] [DEPTH] [SECONDS] [random|sequential] [poll|irq]",
+      "measure (read 4096 32 2 random irq); write destroys data", command_bench },
+    { "stats", "", "counters of memory and disk", command_stats },
+    { "log", "error|warning|info|debug", "how much the log says", command_log },
+    { "recover", "", "bring a disk back that was stopped after a fault", command_recover },
+    { "uptime", "", "time since the machine started", command_uptime },
+    { "crash", "read|write|exec|stack", "cause a fault, to see the report", command_crash },
+    { "poweroff", "[STATUS]", "leave; 0, or 1 if a command of the command line failed",
+      command_poweroff },
+};
+const size_t shell_command_count = sizeof(shell_commands) / sizeof(shell_commands[0]);
+
+bool command_number(const struct shell_call *call, const char *command, size_t index,
+                    uint64_t *out_value)
+{
+    if (text_number(call->words[index], out_value)) {
+        return true;
+    }
+    console_print("%s: %s is no number (decimal, or 0x...)\n", command, call->words[index]);
+    return false;
+}
+
+void command_size_text(uint64_t bytes, char *out, size_t out_bytes)
+{
+    static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+    uint64_t rest = 0;
+    unsigned unit = 0;
+
+    for (; bytes >= 1024; bytes /= 1024) {
+        rest = bytes % 1024;
+        unit++;
+    }
+    if (unit == 0) {
+        (void)sk_text_format(out, out_bytes, "%llu bytes", (unsigned long long)bytes);
+    } else {
+        (void)sk_text_format(out, out_bytes, "%llu.%llu %s", (unsigned long long)bytes,
+                             (unsigned long long)(rest * 10 / 1024), units[unit]);
+    }
+}
+
+enum shell_result command_help(const struct shell_call *call)
+{
+    (void)call;
+    for (size_t i = 0; i < shell_command_count; i++) {
+        const struct shell_command *command = &shell_commands[i];
+        char form[96];
+
+        (void)sk_text_format(form, sizeof(form), "%s %s", command->name, command->usage);
+        console_print("  %-32s %s%s\n", form, text_length(form) > 32 ? "\n                                   " : "",
+                      command->summary);
+    }
+    console_print("numbers are decimal or 0x...; a sector has 512 bytes; ; separates commands\n"
+                  "settings, in front of a command on the kernel's command line only:\n");
+    settings_print_help();
+    return SHELL_OK;
+}
+
+static void print_buffer(const struct sk_device_node *node)
+{
+    sk_daddr address;
+
+    if (node->dma_buffer == NULL || sk_io_buffer_address(node->dma_buffer, &address) != SK_OK) {
+        console_print("-\n");
+        return;
+    }
+    console_print("%llu bytes at 0x%llx\n",
+                  (unsigned long long)sk_io_buffer_size(node->dma_buffer),
+                  (unsigned long long)address.raw);
+}
+
+static void print_node(const struct sk_device_node *node)
+{
+    char interrupt[12] = "-";
+    const char *state = node->state == SK_DEVICE_STATE_FAILED ? sk_status_name(node->probe_status)
+                                                              : "";
+
+    if (node->interrupt_count > 0) {
+        (void)sk_text_format(interrupt, sizeof(interrupt), "%u",
+                             (unsigned)node->interrupts[0].cells[0]);
+    }
+    console_print("%-26s 0x%08llx %4s  %-12s %-10s%s%s ", node->name,
+                  (unsigned long long)sk_device_node_address(node), interrupt,
+                  node->driver == NULL ? "-" : node->driver->name,
+                  sk_device_state_name(node->state), state, state[0] == '\0' ? "" : " ");
+    print_buffer(node);
+}
+
+enum shell_result command_devices(const struct shell_call *call)
+{
+    (void)call;
+    console_print("%-26s %-10s %4s  %-12s %-10s %s\n", "NAME", "ADDRESS", "IRQ", "DRIVER", "STATE",
+                  "BUFFER (ADDRESS FOR THE DEVICE)");
+    for (const struct sk_device_node *node = sk_device_manager_first(&devices); node != NULL;
+         node = node->next) {
+        print_node(node);
+    }
+    return SHELL_OK;
+}
+
+static void print_counter(const char *name, uint64_t value)
+{
+    console_print("  %-26s %12llu\n", name, (unsigned long long)value);
+}
+
+static void print_arena(void)
+{
+    struct sk_dma_arena_statistics arena;
+
+    sk_dma_arena_get_statistics(&memory_arena, &arena);
+    console_print("memory, in pages of %u bytes\n", SK_DMA_PAGE_BYTES);
+    print_counter("total", arena.pages_total);
+    print_counter("live", arena.pages_live);
+    print_counter("peak", arena.pages_peak);
+    print_counter("largest free run", arena.pages_largest_free_run);
+    print_counter("quarantined", arena.pages_quarantined);
+    print_counter("runs", arena.runs_live);
+    print_counter("allocations", arena.allocations);
+    print_counter("refused: invalid", arena.failures[SK_DMA_ARENA_FAILURE_INVALID]);
+    print_counter("refused: exhausted", arena.failures[SK_DMA_ARENA_FAILURE_EXHAUSTED]);
+    print_counter("refused: fragmented", arena.failures[SK_DMA_ARENA_FAILURE_FRAGMENTED]);
+    print_counter("refused: constraint", arena.failures[SK_DMA_ARENA_FAILURE_CONSTRAINT]);
+    print_counter("refused: free", arena.failures[SK_DMA_ARENA_FAILURE_FREE]);
+}
+
+static void print_domain(const struct sk_dma_domain *domain)
+{
+    struct sk_dma_domain_statistics statistics;
+
+    sk_dma_domain_get_statistics(domain, &statistics);
+    console_print("the disk's DMA domain\n");
+    print_counter("buffers", statistics.buffers_live);
+    print_counter("buffers quarantined", statistics.buffers_quarantined);
+    print_counter("mappings", statistics.mappings_live);
+    print_counter("bounced mappings, ever", statistics.bounced_mappings);
+    print_counter("bounced bytes", statistics.bounced_bytes);
+}
+
+static void print_queue(const struct sk_block_queue *queue)
+{
+    struct sk_block_statistics statistics;
+
+    sk_block_get_statistics(queue, &statistics);
+    console_print("the disk's queue %u\n", (unsigned)queue->index);
+    print_counter("requests", statistics.requests);
+    print_counter("requests to the device", statistics.parts);
+    print_counter("bytes read", statistics.bytes_read);
+    print_counter("bytes written", statistics.bytes_written);
+    print_counter("notifications", statistics.notifications);
+    print_counter("notifications avoided", statistics.notifications_avoided);
+    print_counter("interrupts", statistics.interrupts);
+    print_counter("polls", statistics.polls);
+    print_counter("polls that found nothing", statistics.polls_empty);
+    print_counter("waits", statistics.waits);
+    print_counter("errors: I/O", statistics.errors_io);
+    print_counter("errors: refused", statistics.errors_refused);
+    print_counter("errors: timeout", statistics.errors_timeout);
+    print_counter("errors: protocol", statistics.errors_protocol);
+    print_counter("recoveries", statistics.recoveries);
+}
+
+enum shell_result command_stats(const struct shell_call *call)
+{
+    struct sk_block_device *device = devices_disk();
+
+    (void)call;
+    print_arena();
+    if (device != NULL) {
+        print_domain(device->domain);
+        print_queue(sk_block_get_queue(device, 0));
+    }
+    return SHELL_OK;
+}
+
+enum shell_result command_log(const struct shell_call *call)
+{
+    return call->count == 1 && settings_log_level(call->words[0]) ? SHELL_OK : SHELL_USAGE;
+}
+
+enum shell_result command_uptime(const struct shell_call *call)
+{
+    uint64_t ms = arch_now_ns() / 1000000;
+
+    (void)call;
+    console_print("%llu.%03llu s\n", (unsigned long long)(ms / 1000),
+                  (unsigned long long)(ms % 1000));
+    return SHELL_OK;
+}
+
+/* Deliberately endless; the compiler must not see it. */
+static __attribute__((noinline)) uint64_t overflow_stack(volatile uint64_t depth)
+{
+    volatile uint64_t ballast[64];
+
+    ballast[0] = depth;
+    return (depth == UINT64_MAX ? 0 : overflow_stack(depth + 1)) + ballast[0];
+}
+
+enum shell_result command_crash(const struct shell_call *call)
+{
+    static uint32_t data[4];
+    volatile uintptr_t nowhere = 8;
+    const char *kind = call->count == 1 ? call->words[0] : "";
+
+    if (text_equal(kind, "read")) {
+        console_print("%u\n", (unsigned)*(volatile uint32_t *)nowhere);
+    } else if (text_equal(kind, "write")) {
+        *(volatile uint32_t *)(uintptr_t)command_crash = 0;
+    } else if (text_equal(kind, "exec")) {
+        void (*volatile function)(void) = (void (*)(void))(uintptr_t)data;
+        function();
+    } else if (text_equal(kind, "stack")) {
+        console_print("%u\n", (unsigned)overflow_stack(0));
+    }
+    return SHELL_USAGE;
+}
+
+enum shell_result command_poweroff(const struct shell_call *call)
+{
+    uint64_t status = shell_status();
+
+    if (call->count > 1) {
+        return SHELL_USAGE;
+    }
+    if (call->count == 1 && !command_number(call, "poweroff", 0, &status)) {
+        return SHELL_USAGE;
+    }
+    if (status > POWER_STATUS_MAX) {
+        console_print("poweroff: a status is at most %u\n", POWER_STATUS_MAX);
+        return SHELL_FAILED;
+    }
+    power_off((unsigned)status);
+}

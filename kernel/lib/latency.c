@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#include "latency.h"
+
+/* Values below 16 have a bucket each; above, four bits behind the leading one choose the step. */
+static unsigned bucket_of(uint64_t ns)
+{
+    unsigned shift;
+
+    if (ns < LATENCY_STEPS) {
+        return (unsigned)ns;
+    }
+    shift = 59u - (unsigned)__builtin_clzll(ns);
+    return (shift + 1) * LATENCY_STEPS + ((unsigned)(ns >> shift) & (LATENCY_STEPS - 1));
+}
+
+/* The largest value of a bucket. */
+static uint64_t value_of(unsigned bucket)
+{
+    unsigned shift = bucket / LATENCY_STEPS - 1;
+
+    if (bucket < LATENCY_STEPS) {
+        return bucket;
+    }
+    return ((uint64_t)(bucket % LATENCY_STEPS + LATENCY_STEPS + 1) << shift) - 1;
+}
+
+void latency_add(struct latency *latency, uint64_t ns)
+{
+    latency->count++;
+    latency->buckets[bucket_of(ns)]++;
+    if (ns > latency->longest_ns) {
+        latency->longest_ns = ns;
+    }
+}
+
+uint64_t latency_at(const struct latency *latency, unsigned per_mille)
+{
+    uint64_t wanted = (latency->count * per_mille + 999) / 1000;
+    uint64_t seen = 0;
+
+    for (unsigned i = 0; i < LATENCY_BUCKETS && wanted > 0; i++) {
+        seen += latency->buckets[i];
+        if (seen >= wanted) {
+            uint64_t value = value_of(i);
+
+            return value < latency->longest_ns ? value : latency->longest_ns;
+        }
+    }
+    return 0;
+}

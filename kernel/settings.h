@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Words of the kernel's command line of the form name=value: they say how
+ * devices shall be driven, before any is.  `help` lists them.
+ */
+#ifndef KERNEL_SETTINGS_H
+#define KERNEL_SETTINGS_H
+
+#include <skio/virtio_blk.h>
+
+struct settings {
+    struct sk_virtio_blk_options disk;
+    bool interrupts; /* false: drivers are polled */
+};
+
+extern struct settings settings;
+
+/* True if the word has the form of a setting. */
+bool settings_is(const char *word);
+
+/* Takes one; false, and a line on the console, if it has no meaning. */
+bool settings_take(const char *word);
+
+/* Takes "error", "warning", "info" or "debug" as the log's level; false: none of them. */
+bool settings_log_level(const char *name);
+
+/* For `help`: one line for each. */
+void settings_print_help(void);
+
+#endif
