@@ -334,6 +334,17 @@ def check_public_functions_are_tested(root):
     return problems
 
 
+def check_public_functions_exist(root):
+    """Each function that a public header declares is defined."""
+    defined = {symbol for found in library_symbols(root).values() for letter, symbol in found
+               if letter in "TRDB"}
+    inline = "\n".join(path.read_text() for path, _ in files(root, "include/skio/*.h"))
+    return ["%s: %s is defined nowhere" % (header, function)
+            for function, header in public_functions(root).items()
+            if function not in defined
+            and not re.search(r"static inline [^;{}]*\b%s\(" % function, inline)]
+
+
 # --- the text of the sources ----------------------------------------------------------------
 
 
@@ -415,14 +426,11 @@ def check_spdx(root):
 
 def check_documents_name_what_exists(root):
     """Every sk_ and SK_ name in the documents exists in a public header."""
-    documents = files(root, "*.md", "docs/**/*.md")
-    if not documents:
-        raise Skip("documents")
     headers = "\n".join(path.read_text() for path, _ in files(root, "include/skio/*.h"))
     exists = set(re.findall(r"\b(?:sk|SK)_\w+", headers))
     stems = {path.stem for path, _ in files(root, "src/*/*.[ch]", "include/skio/*.h")}
     problems = []
-    for path, name in documents:
+    for path, name in documents(root):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             for match in re.finditer(r"\b(?:sk|SK)_\w+", line):
                 word = match.group(0)
@@ -431,6 +439,88 @@ def check_documents_name_what_exists(root):
                     pattern and any(other.startswith(word) for other in exists))
                 if not known:
                     problems.append("%s:%d: %s does not exist" % (name, number, word))
+    return problems
+
+
+def documents(root):
+    found = files(root, "*.md", "docs/**/*.md")
+    if not found:
+        raise Skip("documents")
+    return found
+
+
+def fenced(path):
+    """[(line, language, text)] of the fenced blocks of a document."""
+    blocks = []
+    start = language = None
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        match = re.match(r"\s*```\s*(\w*)", line)
+        if match and start is None:
+            start, language, text = number + 1, match.group(1), []
+        elif match:
+            blocks.append((start, language, "\n".join(text) + "\n"))
+            start = None
+        elif start is not None:
+            text.append(line)
+    return blocks
+
+
+def check_documents_link_to_what_exists(root):
+    """Every relative link in the documents leads somewhere."""
+    problems = []
+    for path, name in documents(root):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", line):
+                if not re.match(r"\w+:", target) and not (path.parent / target).exists():
+                    problems.append("%s:%d: %s does not exist" % (name, number, target))
+    return problems
+
+
+def check_documents_commands(root):
+    """The commands in the documents name targets, presets and files that exist."""
+    targets = set(re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), re.M))
+    variables = {"DISK", "WRITE", "RUN", "TRANSPORT", "QEMU_ARGS", "INSTALL"}
+    presets = set(re.findall(r'"name": "([\w-]+)"', (root / "CMakePresets.json").read_text()))
+    problems = []
+    for path, name in documents(root):
+        text = path.read_text()
+        for start, language, block in fenced(path):
+            if language not in ("sh", "bash", "shell", "console"):
+                continue
+            for number, line in enumerate(block.splitlines(), start):
+                where = "%s:%d" % (name, number)
+                command = line.strip().removeprefix("$ ")
+                words = re.split(r"\s+", re.sub(r"\s#.*", "", command))
+                if words[0] == "make":
+                    plain = [word for word in words[1:] if re.fullmatch(r"[a-z-]+", word)]
+                    target = plain[0] if plain else "help"
+                    if target not in targets:
+                        problems.append("%s: there is no make %s" % (where, target))
+                    problems += ["%s: make knows no %s" % (where, variable) for variable
+                                 in re.findall(r"\b([A-Z_]+)=", command.split(" ", 1)[-1])
+                                 if variable not in variables]
+                if re.match(r"(\./)?(tools|tests|examples|bench|\.ci)/", words[0]) \
+                        and not (root / words[0]).exists():
+                    problems.append("%s: there is no %s" % (where, words[0]))
+        for preset in re.findall(r"--preset[ =]([\w-]+)", text):
+            if preset not in presets:
+                problems.append("%s: there is no preset %s" % (name, preset))
+    return problems
+
+
+def check_documents_code_compiles(root):
+    """C code in the documents that begins with an include is a whole file and compiles."""
+    need("gcc")
+    problems = []
+    for path, name in documents(root):
+        for start, language, block in fenced(path):
+            if language != "c" or "#include" not in block:
+                continue
+            result = subprocess.run(
+                ["gcc", "-std=c11", "-ffreestanding", *WARNINGS, "-I", root / "include",
+                 "-fsyntax-only", "-x", "c", "-"], input=block, capture_output=True, text=True)
+            if result.returncode != 0:
+                problems.append("%s:%d: does not pass:\n%s" % (name, start, result.stderr))
     return problems
 
 
@@ -524,6 +614,9 @@ FAULTS = {
         added("include/skio/fault.h", SOURCE + "static inline int sk_fault_get(void)\n"
               "{\n    return 1;\n}\n"),
     ],
+    "public_functions_exist": [
+        added("include/skio/log.h", "int sk_log_fault(void);\n"),
+    ],
     "one_door": [
         added("src/virtio/fault.c", SOURCE + "static volatile int *there;\n"),
         added("src/virtio/fault.c", SOURCE + "int ski_fault(int *p)\n"
@@ -550,6 +643,19 @@ FAULTS = {
     "documents_name_what_exists": [
         added("README.md", "Call `sk_io_buffer_fault` first.\n"),
         added("docs/fault.md", "The statuses are SK_ERR_FAULT and others.\n"),
+    ],
+    "documents_link_to_what_exists": [
+        added("docs/fault.md", "Look at [this](../nowhere.md).\n"),
+    ],
+    "documents_commands": [
+        added("docs/fault.md", "\n```sh\nmake sandwich\n```\n"),
+        added("docs/fault.md", "\n```sh\n$ make run DISC=x.img\n```\n"),
+        added("docs/fault.md", "\n```sh\ntools/fault --now\n```\n"),
+        added("docs/fault.md", "`cmake --preset fault`\n"),
+    ],
+    "documents_code_compiles": [
+        added("docs/fault.md", "\n```c\n#include <skio/skio.h>\nint f(void)\n{\n"
+              "    return sk_fault();\n}\n```\n"),
     ],
 }
 
