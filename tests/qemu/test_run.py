@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: MIT
 """tools/run, which is what `make run` calls: images, variables, exit status."""
 import os
+import pty
+import select
 import subprocess
+import time
 
 from machine import ROOT, SECONDS, Image, Run, Skip, disk, main
 
@@ -90,6 +93,57 @@ def test_run__more_arguments(folder):
     run = run_tool(RUN="devices", QEMU_ARGS="-m 512M " + more).left(0)
     assert len([line for line in run.text.splitlines() if "virtio-blk" in line]) == 2, run.text
     run.has(r"51\d MiB")
+
+
+class Terminal:
+    """tools/run with a person at the keyboard."""
+
+    def __init__(self, **variables):
+        master, slave = pty.openpty()
+        self.master = master
+        self.console = b""
+        self.process = subprocess.Popen([str(ROOT / "tools/run")], stdin=slave, stdout=slave,
+                                        stderr=slave, env={**os.environ, **variables})
+        os.close(slave)
+
+    def wait_for(self, text, seconds=60):
+        until = time.monotonic() + seconds
+        while text not in self.console:
+            ready, _, _ = select.select([self.master], [], [], 0.2)
+            if ready:
+                self.console += os.read(self.master, 4096)
+            assert time.monotonic() < until, "no %r in:\n%s" % (text, self.console.decode())
+        self.console = self.console.split(text, 1)[1]
+
+    def type(self, keys):
+        os.write(self.master, keys)
+
+    def leave(self):
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+            os.close(self.master)
+
+
+def test_run__terminal_has_a_shell(folder):
+    terminal = Terminal(RUN="uptime")
+    terminal.wait_for(b"Ctrl-A x")
+    terminal.wait_for(b"skio> ")
+    terminal.type(b"nonsense\r")
+    terminal.wait_for(b"no such command")
+    terminal.wait_for(b"skio> ")
+    terminal.type(b"upt\x03")
+    terminal.wait_for(b"skio> ")
+    terminal.type(b"poweroff 3\r")
+    assert terminal.leave() == 3
+
+
+def test_run__terminal_can_end_qemu(folder):
+    terminal = Terminal(RUN="")
+    terminal.wait_for(b"skio> ")
+    terminal.type(b"\x01x")
+    assert terminal.leave() == 0
 
 
 def test_run__qcow2(folder):
