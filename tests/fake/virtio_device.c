@@ -165,6 +165,7 @@ void fake_device_destroy(struct fake_device *fake)
 void fake_device_forgive(struct fake_device *fake)
 {
     fake->violations = 0;
+    memset(fake->violation, 0, sizeof(fake->violation));
 }
 
 unsigned fake_device_run(struct fake_device *fake, unsigned count)

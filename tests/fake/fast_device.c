@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+#include "fake/fast_device.h"
+
+#include <string.h>
+
+#define DESCRIPTOR_NEXT     1u
+#define DESCRIPTOR_INDIRECT 4u
+#define NO_INTERRUPT        1u
+#define NO_NOTIFY           1u
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the fast device converts nothing"
+#endif
+
+struct fast_descriptor {
+    uint64_t address;
+    uint32_t bytes;
+    uint16_t flags;
+    uint16_t next;
+};
+
+struct fast_used {
+    uint32_t id;
+    uint32_t length;
+};
+
+static void *at(const struct fast_device *fast, uint64_t daddr)
+{
+    return fast->config.memory + (daddr - fast->config.daddr);
+}
+
+/* The status is what the last descriptor points at. */
+static inline uint8_t *status_of(const struct fast_device *fast, const struct fast_queue *queue,
+                                 uint16_t head)
+{
+    const struct fast_descriptor *last = &queue->table[head];
+
+    if ((last->flags & DESCRIPTOR_INDIRECT) != 0) {
+        last = (const struct fast_descriptor *)at(fast, last->address) + (last->bytes / 16 - 1);
+    } else {
+        while ((last->flags & DESCRIPTOR_NEXT) != 0) {
+            last = &queue->table[last->next & queue->mask];
+        }
+    }
+    return at(fast, last->address);
+}
+
+static void tell(struct fast_device *fast, struct fast_queue *queue, uint16_t old)
+{
+    bool wanted;
+
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (fast->event_index) {
+        uint16_t event = __atomic_load_n(&queue->avail[2 + queue->size], __ATOMIC_RELAXED);
+
+        wanted = (uint16_t)(queue->used_index - event - 1) < (uint16_t)(queue->used_index - old);
+    } else {
+        wanted = (__atomic_load_n(&queue->avail[0], __ATOMIC_RELAXED) & NO_INTERRUPT) == 0;
+    }
+    if (wanted) {
+        fast->interrupt_status |= SK_VIRTIO_INTERRUPT_QUEUE;
+        fast->config.interrupt(fast->config.interrupt_context);
+    }
+}
+
+static uint32_t drain(struct fast_device *fast, struct fast_queue *queue)
+{
+    uint16_t index = __atomic_load_n(&queue->avail[1], __ATOMIC_ACQUIRE);
+    uint16_t old = queue->used_index;
+    uint16_t seen = queue->avail_seen;
+    uint16_t used = old;
+
+    if (seen == index) {
+        return 0;
+    }
+    for (; seen != index; seen++, used++) {
+        uint16_t head = queue->avail[2 + (seen & queue->mask)] & queue->mask;
+
+        *status_of(fast, queue, head) = 0;
+        queue->used[used & queue->mask] = (struct fast_used){ head, 1 };
+    }
+    queue->avail_seen = seen;
+    queue->used_index = used;
+    __atomic_store_n(&queue->used_head[1], used, __ATOMIC_RELEASE);
+    if (fast->event_index) {
+        *(uint16_t *)(void *)&queue->used[queue->size] = (uint16_t)(seen + fast->event_lead);
+    }
+    fast->completions += (uint16_t)(used - old);
+    if (fast->config.interrupt != NULL) {
+        tell(fast, queue, old);
+    }
+    return (uint16_t)(used - old);
+}
+
+uint32_t fast_device_run(struct fast_device *fast)
+{
+    uint32_t done = 0;
+
+    for (uint32_t i = 0; i < fast->config.queue_count; i++) {
+        if (fast->queues[i].ready) {
+            done += drain(fast, &fast->queues[i]);
+        }
+    }
+    return done;
+}
+
+static void start_queue(struct fast_device *fast, struct fast_queue *queue)
+{
+    queue->table = at(fast, queue->address[0]);
+    queue->avail = at(fast, queue->address[1]);
+    queue->used_head = at(fast, queue->address[2]);
+    queue->used = (struct fast_used *)(void *)(queue->used_head + 2);
+    queue->mask = (uint16_t)(queue->size - 1);
+    queue->avail_seen = 0;
+    queue->used_index = 0;
+    queue->ready = true;
+    if (fast->event_index) {
+        *(uint16_t *)(void *)&queue->used[queue->size] = fast->event_lead;
+    } else if (fast->config.polls) {
+        queue->used_head[0] = NO_NOTIFY;
+    }
+}
+
+static uint32_t read_register(const struct fast_device *fast, uint64_t offset)
+{
+    const struct fast_queue *queue = &fast->queues[fast->selected % FAST_QUEUES_MAX];
+
+    switch (offset) {
+    case 0x000:
+        return 0x74726976u;
+    case 0x004:
+    case 0x008:
+        return 2;
+    case 0x010:
+        return (uint32_t)(fast->offered >> 32 * (fast->feature_half & 1));
+    case 0x034:
+        return fast->selected < fast->config.queue_count ? fast->config.queue_size_max : 0;
+    case 0x044:
+        return queue->ready;
+    case 0x060:
+        return fast->interrupt_status;
+    case 0x070:
+        return fast->status;
+    default:
+        return 0;
+    }
+}
+
+static uint32_t read(void *context, uint64_t offset, unsigned width)
+{
+    const struct fast_device *fast = context;
+    uint32_t value = 0;
+
+    if (offset < 0x100) {
+        return read_register(fast, offset);
+    }
+    if (offset - 0x100 + width <= sizeof(fast->config_space)) {
+        memcpy(&value, fast->config_space + (offset - 0x100), width);
+    }
+    return value;
+}
+
+static void write_status(struct fast_device *fast, uint32_t value)
+{
+    fast->status = value;
+    if (value == 0) {
+        memset(fast->queues, 0, sizeof(fast->queues));
+        fast->accepted = 0;
+        fast->interrupt_status = 0;
+    }
+    fast->event_index = (fast->accepted & SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX)) != 0;
+}
+
+static void write_address(struct fast_queue *queue, uint64_t offset, uint32_t value)
+{
+    uint64_t *address = &queue->address[(offset - 0x080) / 0x10 % 3];
+
+    if (offset % 8 == 0) {
+        *address = (*address >> 32 << 32) | value;
+    } else {
+        *address = (uint32_t)*address | (uint64_t)value << 32;
+    }
+}
+
+static void write_register(struct fast_device *fast, uint64_t offset, uint32_t value)
+{
+    struct fast_queue *queue = &fast->queues[fast->selected % FAST_QUEUES_MAX];
+
+    switch (offset) {
+    case 0x014:
+        fast->feature_half = value;
+        break;
+    case 0x020:
+        fast->accepted |= (uint64_t)value << 32 * (fast->accepted_half & 1);
+        break;
+    case 0x024:
+        fast->accepted_half = value;
+        break;
+    case 0x030:
+        fast->selected = value;
+        break;
+    case 0x038:
+        queue->size = value;
+        break;
+    case 0x044:
+        start_queue(fast, queue);
+        break;
+    case 0x064:
+        fast->interrupt_status &= ~value;
+        break;
+    case 0x070:
+        write_status(fast, value);
+        break;
+    default:
+        if (offset >= 0x080 && offset < 0x0b0) {
+            write_address(queue, offset, value);
+        }
+    }
+}
+
+static void write(void *context, uint64_t offset, unsigned width, uint32_t value)
+{
+    struct fast_device *fast = context;
+
+    (void)width;
+    if (offset == 0x050) {
+        fast->notifications++;
+        if (!fast->config.polls && value < FAST_QUEUES_MAX && fast->queues[value].ready) {
+            (void)drain(fast, &fast->queues[value]);
+        }
+    } else if (offset < 0x100) {
+        write_register(fast, offset, value);
+    }
+}
+
+static const struct sk_mmio_ops register_ops = { .read = read, .write = write };
+
+void fast_device_init(struct fast_device *fast, const struct fast_device_config *config)
+{
+    uint64_t blk_size = 512;
+
+    memset(fast, 0, sizeof(*fast));
+    fast->config = *config;
+    if (fast->config.queue_count == 0) {
+        fast->config.queue_count = 1;
+    }
+    if (fast->config.queue_size_max == 0) {
+        fast->config.queue_size_max = 256;
+    }
+    /* A device that polls keeps the index it asks for half a round ahead. */
+    fast->event_lead = config->polls ? 0x8000 : 0;
+    fast->offered = config->features | SK_VIRTIO_FEATURE(SK_VIRTIO_F_VERSION_1);
+    fast->mmio = (struct sk_mmio){ fast, 0x100 + sizeof(fast->config_space), &register_ops, fast };
+    memcpy(fast->config_space, &config->capacity_sectors, 8);
+    memcpy(fast->config_space + 12, &config->seg_max, 4);
+    memcpy(fast->config_space + 20, &blk_size, 4);
+    memcpy(fast->config_space + 34, &fast->config.queue_count, 2);
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* The device for benchmarks, with the naive driver. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <linux/virtio_mmio.h>
+
+#include "fake/fast_device.h"
+#include "fake/naive_driver.h"
+
+#define VERSION_1 SK_VIRTIO_FEATURE(SK_VIRTIO_F_VERSION_1)
+#define INDIRECT  SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC)
+#define EVENT_IDX SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX)
+
+static void open_fast(struct naive *naive, struct fast_device *fast, bool polls, bool interrupts,
+                      uint64_t features)
+{
+    struct fast_device_config config = { .features = INDIRECT | EVENT_IDX,
+                                         .capacity_sectors = 100,
+                                         .seg_max = 14,
+                                         .polls = polls,
+                                         .daddr = NAIVE_DADDR,
+                                         .bytes = NAIVE_MEMORY_BYTES };
+
+    naive_open(naive);
+    config.memory = naive->memory;
+    config.interrupt = interrupts ? naive_interrupt : NULL;
+    config.interrupt_context = naive;
+    fast_device_init(fast, &config);
+    naive->mmio = &fast->mmio;
+    naive_start(naive, features);
+}
+
+static void test_fast_device_notify__completes_at_once(void **state)
+{
+    struct fast_device fast;
+    struct naive naive;
+
+    (void)state;
+    open_fast(&naive, &fast, false, true, VERSION_1 | INDIRECT);
+    assert_int_equal(naive_get(&naive, VIRTIO_MMIO_CONFIG), 100);
+    for (unsigned round = 0; round < 100; round++) {
+        naive_submit(&naive, 0, 0, 0, 512);
+        naive_expect(&naive, 0, 0);
+        naive_prepare_indirect(&naive, 1, 4, 0, 0);
+        naive_publish(&naive, 3);
+        naive_notify(&naive);
+        naive_expect(&naive, 1, 0);
+    }
+    assert_false(naive_next_used(&naive));
+    assert_int_equal(naive.interrupts, 200);
+    assert_int_equal(fast.completions, 200);
+    assert_int_equal(fast.notifications, 200);
+    naive_close(&naive);
+}
+
+static void test_fast_device_notify__event_index_asks_for_the_next(void **state)
+{
+    struct fast_device fast;
+    struct naive naive;
+
+    (void)state;
+    open_fast(&naive, &fast, false, true, VERSION_1 | EVENT_IDX);
+    for (uint16_t round = 1; round < 50; round++) {
+        naive_submit(&naive, 0, 0, 0, 512);
+        naive_expect(&naive, 0, 0);
+        assert_int_equal(naive_take(&naive, NAIVE_USED + 4 + 8 * NAIVE_RING_SIZE, 2), round);
+    }
+    /* used_event was 0 all the time: one interrupt, at the first entry. */
+    assert_int_equal(naive.interrupts, 1);
+    naive_close(&naive);
+}
+
+static void test_fast_device_run__polls_and_asks_for_nothing(void **state)
+{
+    struct fast_device fast;
+    struct naive naive;
+
+    (void)state;
+    open_fast(&naive, &fast, true, false, VERSION_1);
+    naive.quiet = true;
+    assert_int_equal(naive_take(&naive, NAIVE_USED, 2), 1);
+    naive_submit(&naive, 2, 1, 0, 512);
+    assert_false(naive_next_used(&naive));
+    assert_int_equal(fast_device_run(&fast), 1);
+    naive_expect(&naive, 2, 0);
+    assert_int_equal(fast_device_run(&fast), 0);
+    naive_reset(&naive);
+    naive_start(&naive, VERSION_1 | EVENT_IDX);
+    assert_int_equal(naive_take(&naive, NAIVE_USED, 2), 0);
+    assert_int_equal(naive_take(&naive, NAIVE_USED + 4 + 8 * NAIVE_RING_SIZE, 2), 0x8000);
+    naive_submit(&naive, 2, 1, 0, 512);
+    assert_int_equal(fast_device_run(&fast), 1);
+    naive_expect(&naive, 2, 0);
+    assert_int_equal(naive_take(&naive, NAIVE_USED + 4 + 8 * NAIVE_RING_SIZE, 2), 0x8001);
+    naive_close(&naive);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fast_device_notify__completes_at_once),
+        cmocka_unit_test(test_fast_device_notify__event_index_asks_for_the_next),
+        cmocka_unit_test(test_fast_device_run__polls_and_asks_for_nothing),
+    };
+
+    return cmocka_run_group_tests_name("fast_device", tests, NULL, NULL);
+}
