@@ -33,6 +33,7 @@ struct sk_device_manager {
     size_t memory_used;
     struct sk_device_node *first;
     struct sk_device_node **last;
+    struct sk_device_node *newest; /* bound last; the first to be removed */
     struct sk_driver_link *drivers;
     size_t node_count;
 };
