@@ -99,7 +99,7 @@ static void print_node(const struct sk_device_node *node)
     const char *state = node->state == SK_DEVICE_STATE_FAILED ? sk_status_name(node->probe_status)
                                                               : "";
 
-    if (node->interrupt_count > 0) {
+    if (node->interrupt_count > 0 && node->interrupts[0].cells[0] != UINT32_MAX) {
         (void)sk_text_format(interrupt, sizeof(interrupt), "%u",
                              (unsigned)node->interrupts[0].cells[0]);
     }

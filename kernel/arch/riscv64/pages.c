@@ -287,3 +287,15 @@ void arch_unmap_device(void *cpu, uint64_t bytes)
     device_clear((uintptr_t)cpu - inside, pages);
     device_page_mark((unsigned)(offset / ARCH_PAGE_BYTES), pages, false);
 }
+
+bool arch_device_address(uint64_t virtual, uint64_t *out_paddr)
+{
+    uint64_t *entry;
+
+    if (virtual < DEVICES || (virtual - DEVICES) / ARCH_PAGE_BYTES >= DEVICE_PAGES) {
+        return false;
+    }
+    entry = find(virtual, 0);
+    *out_paddr = (entry == NULL ? 0 : *entry >> 10 << 12) | virtual % ARCH_PAGE_BYTES;
+    return true;
+}

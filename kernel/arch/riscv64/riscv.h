@@ -3,6 +3,7 @@
 #ifndef KERNEL_ARCH_RISCV64_H
 #define KERNEL_ARCH_RISCV64_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define SSTATUS_SIE (UINT64_C(1) << 1)
@@ -37,6 +38,9 @@ void arch_trap(struct trap_frame *frame);
 
 /* The timer's interrupt. */
 void arch_timer_interrupt(void);
+
+/* True if the address lies in the device region; then where it leads, if it is mapped. */
+bool arch_device_address(uint64_t virtual, uint64_t *out_paddr);
 
 /* SBI calls.  Spec: RISC-V SBI 1.0. */
 void sbi_set_timer(uint64_t ticks);
