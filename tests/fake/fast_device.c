@@ -29,20 +29,26 @@ static void *at(const struct fast_device *fast, uint64_t daddr)
     return fast->config.memory + (daddr - fast->config.daddr);
 }
 
+/* What the loop needs, in locals: stores of bytes would make the compiler load it all again. */
+struct fast_view {
+    uintptr_t bias; /* what to add to a device address */
+    const struct fast_descriptor *table;
+    uint16_t mask;
+};
+
 /* The status is what the last descriptor points at. */
-static inline uint8_t *status_of(const struct fast_device *fast, const struct fast_queue *queue,
-                                 uint16_t head)
+static inline uint8_t *status_of(struct fast_view view, uint16_t head)
 {
-    const struct fast_descriptor *last = &queue->table[head];
+    const struct fast_descriptor *last = &view.table[head];
 
     if ((last->flags & DESCRIPTOR_INDIRECT) != 0) {
-        last = (const struct fast_descriptor *)at(fast, last->address) + (last->bytes / 16 - 1);
+        last = (const struct fast_descriptor *)(view.bias + last->address + last->bytes - 16);
     } else {
         while ((last->flags & DESCRIPTOR_NEXT) != 0) {
-            last = &queue->table[last->next & queue->mask];
+            last = &view.table[last->next & view.mask];
         }
     }
-    return at(fast, last->address);
+    return (uint8_t *)(view.bias + last->address);
 }
 
 static void tell(struct fast_device *fast, struct fast_queue *queue, uint16_t old)
@@ -65,31 +71,33 @@ static void tell(struct fast_device *fast, struct fast_queue *queue, uint16_t ol
 
 static uint32_t drain(struct fast_device *fast, struct fast_queue *queue)
 {
-    uint16_t index = __atomic_load_n(&queue->avail[1], __ATOMIC_ACQUIRE);
+    const struct fast_view view = { (uintptr_t)fast->config.memory - fast->config.daddr,
+                                    queue->table, queue->mask };
+    const uint16_t *avail = queue->avail + 2;
+    struct fast_used *ring = queue->used;
     uint16_t old = queue->used_index;
-    uint16_t seen = queue->avail_seen;
-    uint16_t used = old;
+    uint16_t count = (uint16_t)(__atomic_load_n(&queue->avail[1], __ATOMIC_ACQUIRE) - old);
 
-    if (seen == index) {
+    /* Everything is finished in order: one index serves both rings. */
+    for (uint16_t i = old; i != (uint16_t)(old + count); i++) {
+        uint16_t head = avail[i & view.mask] & view.mask;
+
+        *status_of(view, head) = 0;
+        ring[i & view.mask] = (struct fast_used){ head, 1 };
+    }
+    if (count == 0) {
         return 0;
     }
-    for (; seen != index; seen++, used++) {
-        uint16_t head = queue->avail[2 + (seen & queue->mask)] & queue->mask;
-
-        *status_of(fast, queue, head) = 0;
-        queue->used[used & queue->mask] = (struct fast_used){ head, 1 };
-    }
-    queue->avail_seen = seen;
-    queue->used_index = used;
-    __atomic_store_n(&queue->used_head[1], used, __ATOMIC_RELEASE);
+    queue->used_index = (uint16_t)(old + count);
+    __atomic_store_n(&queue->used_head[1], queue->used_index, __ATOMIC_RELEASE);
     if (fast->event_index) {
-        *(uint16_t *)(void *)&queue->used[queue->size] = (uint16_t)(seen + fast->event_lead);
+        *(uint16_t *)(void *)&ring[queue->size] = (uint16_t)(old + count + fast->event_lead);
     }
-    fast->completions += (uint16_t)(used - old);
+    fast->completions += count;
     if (fast->config.interrupt != NULL) {
         tell(fast, queue, old);
     }
-    return (uint16_t)(used - old);
+    return count;
 }
 
 uint32_t fast_device_run(struct fast_device *fast)
@@ -111,7 +119,6 @@ static void start_queue(struct fast_device *fast, struct fast_queue *queue)
     queue->used_head = at(fast, queue->address[2]);
     queue->used = (struct fast_used *)(void *)(queue->used_head + 2);
     queue->mask = (uint16_t)(queue->size - 1);
-    queue->avail_seen = 0;
     queue->used_index = 0;
     queue->ready = true;
     if (fast->event_index) {
