@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -32,7 +33,9 @@ class Run:
 
     def __init__(self, status, output, command):
         self.status = status
-        self.text = output.decode(errors="replace").replace("\r", "")
+        # As a terminal shows it: a carriage return writes over the line.
+        lines = output.decode(errors="replace").split("\n")
+        self.text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
         self.command = command
 
     def fail(self, why):
@@ -108,16 +111,39 @@ def boot_command(commands, arguments=(), transport=None, options="", smp=1, memo
             "-append", command_line(commands, options), *arguments]
 
 
-def boot(commands, arguments=(), seconds=SECONDS, stdin=b"", **how):
+def boot(commands, arguments=(), seconds=SECONDS, **how):
     """Boots, runs the commands and returns what happened; they should end with poweroff."""
     command = boot_command(commands, arguments, **how)
     try:
-        done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE,
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as expired:
         run = Run("none", expired.stdout or b"", command)
         run.fail("it did not power off within %d s" % seconds)
     return Run(done.returncode, done.stdout, command)
+
+
+def type_in(lines, arguments=(), seconds=SECONDS, **how):
+    """Boots to the prompt and types each line when the prompt is there; returns what happened."""
+    command = boot_command("", arguments, **how)
+    output = b""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as process:
+        alarm = threading.Timer(seconds, process.kill)
+        alarm.start()
+        for line in lines:
+            start = len(output)
+            while b"skio> " not in output[start:]:
+                part = os.read(process.stdout.fileno(), 65536)
+                if not part:
+                    break
+                output += part
+            process.stdin.write(line)
+            process.stdin.flush()
+        output += process.stdout.read()
+        status = process.wait()
+        alarm.cancel()
+    return Run(status, output, command)
 
 
 def main(tests):

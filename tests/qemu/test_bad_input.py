@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """What is not as it should be: each a clear line, and the shell lives on."""
-from machine import TRANSPORT, Image, boot, disk, main
+from machine import TRANSPORT, Image, boot, disk, main, type_in
 
 SECTOR = 512
 
@@ -96,7 +96,8 @@ def test_legacy__refused_where_only_modern_is_wanted(folder):
 
 def test_console__commands_that_are_typed(folder):
     image = Image(folder, 5 * SECTOR, "typed")
-    run = boot("", disk(image), stdin=b"hsah\x7f\x7f\x7fash\rnonsense\rpoweroff\r")
+    run = type_in([b"hsah\x7f\x7f\x7fash\r", b"nonsense\r", b"forget this\x15poweroff 4\r"],
+                  disk(image)).left(4)
     run.has(r"nonsense: no such command")
     lives(run, image)
 

@@ -75,8 +75,8 @@ def test_write__only_the_third_fails(folder):
 
 def test_flush__failure_is_not_called_durable(folder):
     image = Image(folder, SECTORS * 512, "flush")
-    boot("flush; poweroff", disk(image)).left(0)
-    boot("flush; poweroff", disk(image, faults=always("flush"))).left(1)
+    boot("fill 1 1 1; flush; poweroff", disk(image)).left(0)
+    boot("fill 1 1 1; flush; poweroff", disk(image, faults=always("flush"))).left(1)
 
 
 def test_write__full_disk_is_reported(folder):
