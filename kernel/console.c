@@ -39,7 +39,7 @@ void console_write(const char *text, size_t bytes)
     bool were_on = arch_interrupts_mask();
 
     for (size_t i = 0; i < bytes; i++) {
-        if (text[i] == '\n') {
+        if (text[i] == '\n' && console != NULL) { /* the firmware does it itself */
             put('\r');
         }
         put(text[i]);
