@@ -3,6 +3,8 @@
 #include "console.h"
 #include "interrupts.h"
 
+#define CLAIMS_MAX 256u
+
 struct attachment {
     void (*handler)(void *argument); /* NULL: free */
     void *argument;
@@ -85,7 +87,11 @@ void interrupts_dispatch(void)
 {
     uint32_t line;
 
-    while (controller != NULL && controller->claim(controller, &line)) {
+    if (controller == NULL) {
+        return;
+    }
+    /* What is still pending then raises the next interrupt. */
+    for (unsigned i = 0; i < CLAIMS_MAX && controller->claim(controller, &line); i++) {
         bool handled = handle(line);
 
         controller->complete(controller, line);

@@ -12,6 +12,7 @@
 #define FIFO_CONTROL     2 /* W */
 #define MODEM_CONTROL    4 /* RW */
 #define LINE_STATUS      5 /* R */
+#define SCRATCH          7 /* RW, without effect */
 #define REGISTER_BYTES   8u
 
 #define INTERRUPT_RECEIVED 0x01
@@ -19,6 +20,7 @@
 #define MODEM_OUT2         0x0b /* ready, and the interrupt line connected */
 #define LINE_RECEIVED      0x01
 #define LINE_CAN_SEND      0x20
+#define SCRATCH_PATTERN    0x5a
 
 #define TYPED      256u
 #define SPINS_MAX  100000u /* a port that never gets ready loses text instead of time */
@@ -122,6 +124,10 @@ static enum sk_status probe(const struct sk_driver *driver, struct sk_device_nod
                                 &port->mmio);
     if (status != SK_OK) {
         return status;
+    }
+    register_write8(&port->mmio, SCRATCH, SCRATCH_PATTERN);
+    if (register_read8(&port->mmio, SCRATCH) != SCRATCH_PATTERN) {
+        return SK_ERR_NOT_FOUND;
     }
     port->console.put = put;
     port->console.take = take;

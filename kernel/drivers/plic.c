@@ -94,12 +94,14 @@ static enum sk_status find_context(const struct plic_options *options,
     return SK_ERR_NOT_FOUND;
 }
 
-static void start(struct plic *plic)
+/* False: nobody keeps what is written there. */
+static bool start(struct plic *plic)
 {
     for (uint32_t line = 0; line < LINES; line += 32) {
         register_write32(&plic->mmio, ENABLE(plic->context, line), 0);
     }
     register_write32(&plic->mmio, THRESHOLD(plic->context), 0);
+    return register_read32(&plic->mmio, THRESHOLD(plic->context)) == 0;
 }
 
 static enum sk_status probe(const struct sk_driver *driver, struct sk_device_node *node)
@@ -125,7 +127,9 @@ static enum sk_status probe(const struct sk_driver *driver, struct sk_device_nod
     if (status != SK_OK) {
         return status;
     }
-    start(plic);
+    if (!start(plic)) {
+        return SK_ERR_NOT_FOUND;
+    }
     plic->controller = (struct interrupt_controller){ options->phandle, 1, enable, disable, claim,
                                                       complete };
     node->driver_data = plic;
