@@ -27,7 +27,7 @@ void arch_interrupts_restore(bool were_on)
 
 void arch_interrupts_start(void)
 {
-    csr_set("sie", UINT64_C(1) << INTERRUPT_TIMER | UINT64_C(1) << INTERRUPT_EXTERNAL);
+    csr_set("sie", UINT64_C(1) << INTERRUPT_EXTERNAL);
     csr_set("sstatus", SSTATUS_SIE);
 }
 
@@ -58,6 +58,7 @@ enum sk_status arch_clock_init(const struct sk_fdt *fdt)
     }
     frequency = value;
     ns_per_tick = NS_PER_SECOND % frequency == 0 ? NS_PER_SECOND / frequency : 0;
+    csr_set("sie", UINT64_C(1) << INTERRUPT_TIMER); /* so that it ends a sleep, masked or not */
     return SK_OK;
 }
 
