@@ -77,18 +77,22 @@ struct sk_dma_arena_statistics {
     uint64_t failures[SK_DMA_ARENA_FAILURE_COUNT];
 };
 
-/* Private: a node of the tree over free pages, see src/memory/run_tree.h. */
-struct sk_dma_arena_node {
-    uint32_t prefix;  /* free pages that its part begins with */
-    uint32_t suffix;  /* and ends with */
-    uint32_t longest; /* its longest free run */
+/* Private: what stands at the first and the last page of a run; 0 pages everywhere else. */
+struct sk_dma_arena_tag {
+    uint32_t pages;      /* length of the run, and a bit if it is free */
+    uint32_t generation; /* 1, and how often a run that started here came back */
 };
 
-/* Private: the tree itself. */
+/* Private: the most levels that a tree has. */
+#define SK_DMA_ARENA_LEVELS 8
+
+/* Private: where the free runs start, see src/memory/run_tree.h. */
 struct sk_dma_arena_tree {
-    struct sk_dma_arena_node *nodes; /* in heap order from 1 */
-    uint64_t *words;                 /* a one for each free page */
-    uint32_t width;                  /* leaves of the full tree; a power of two */
+    struct sk_dma_arena_tag *tags;         /* one for each page number */
+    uint64_t *starts;                      /* a one for each page at which a free run starts */
+    uint32_t *levels[SK_DMA_ARENA_LEVELS]; /* longest free run that starts in a part */
+    uint32_t top;                          /* the level that has one part: everything */
+    uint32_t bucket_count;                 /* words in use */
 };
 
 /* Private: where a zone's pages stand among all pages of the arena. */
@@ -98,21 +102,13 @@ struct sk_dma_arena_place {
     uint32_t before; /* pages of the zones below */
 };
 
-/* Private: who holds the run that starts at a page. */
-struct sk_dma_arena_holder {
-    uint32_t pages;      /* length of the run; 0: no run starts here */
-    uint32_t generation; /* how often a run that started here came back, and 1 */
-};
-
 /* Everything in here is private; the size is public so that the caller owns the memory. */
 struct sk_dma_arena {
     const struct sk_log *log;
     const struct sk_dma_zone *zones;
     size_t zone_count;
-    struct sk_dma_arena_place *places;   /* one for each zone */
-    struct sk_dma_arena_holder *holders; /* one for each page number */
+    struct sk_dma_arena_place *places; /* one for each zone */
     struct sk_dma_arena_tree tree;
-    uint32_t leaf_count;
     uint32_t highest_end; /* the number after the highest page ever handed out */
     struct sk_dma_arena_statistics statistics;
 };

@@ -2,17 +2,18 @@
 /*
  * Counting in 64-bit words.  Where the instruction set has no counting
  * instruction the compiler would call its support library, which a kernel
- * need not link; there a de Bruijn table does it.
+ * need not link; there a de Bruijn table does it.  SKI_BITS_GENERIC asks for
+ * the table everywhere.
  */
 #ifndef SKI_MEMORY_BITS_H
 #define SKI_MEMORY_BITS_H
 
 #include <stdint.h>
 
-/* Bits in a word. */
 #define SKI_BITS_WORD 64u
 
-#if defined(__x86_64__) || defined(__aarch64__) || defined(__riscv_zbb)
+#if !defined(SKI_BITS_GENERIC) && \
+    (defined(__x86_64__) || defined(__aarch64__) || defined(__riscv_zbb))
 
 /* Zeros below the lowest one; the word is not 0. */
 static inline uint32_t ski_bits_trailing_zeros(uint64_t word)
@@ -54,65 +55,5 @@ static inline uint32_t ski_bits_leading_zeros(uint64_t word)
 }
 
 #endif
-
-/* Ones from bit 0 upwards until the first zero; 0 to 64. */
-static inline uint32_t ski_bits_low_ones(uint64_t word)
-{
-    return ~word == 0 ? SKI_BITS_WORD : ski_bits_trailing_zeros(~word);
-}
-
-/* Ones from bit 63 downwards until the first zero; 0 to 64. */
-static inline uint32_t ski_bits_high_ones(uint64_t word)
-{
-    return ~word == 0 ? SKI_BITS_WORD : ski_bits_leading_zeros(~word);
-}
-
-/* A mask of the bits [first, first + count); first below 64, first + count at most 64, count not 0. */
-static inline uint64_t ski_bits_mask(uint32_t first, uint32_t count)
-{
-    return (~UINT64_C(0) >> (SKI_BITS_WORD - count)) << first;
-}
-
-/* Marks each bit at which `count` ones start; 1 to 64. */
-static inline uint64_t ski_bits_run_starts(uint64_t word, uint32_t count)
-{
-    uint32_t length = 1;
-
-    while (length < count) {
-        uint32_t step = length < count - length ? length : count - length;
-
-        word &= word >> step;
-        length += step;
-    }
-    return word;
-}
-
-/* The length of the longest run of ones; 0 to 64. */
-static inline uint32_t ski_bits_longest_run(uint64_t word)
-{
-    uint64_t starts[7]; /* of runs of 1, 2, 4, ... 64 */
-    uint64_t found;
-    uint32_t power = 0;
-    uint32_t length;
-
-    if (word == 0 || ~word == 0) {
-        return word == 0 ? 0 : SKI_BITS_WORD;
-    }
-    starts[0] = word;
-    while ((found = starts[power] & (starts[power] >> (1u << power))) != 0) {
-        starts[++power] = found;
-    }
-    found = starts[power];
-    length = 1u << power;
-    while (power-- > 0) {
-        uint64_t longer = found & (starts[power] >> length);
-
-        if (longer != 0) {
-            found = longer;
-            length += 1u << power;
-        }
-    }
-    return length;
-}
 
 #endif

@@ -4,19 +4,15 @@
 #include <skio/checked.h>
 
 #include "base/bytes.h"
-#include "memory/bits.h"
 #include "memory/run_tree.h"
 
 #define METADATA_ALIGNMENT 16u
 
-/* How the metadata memory is divided; bytes from its start. */
+/* How the metadata memory is divided: the tree, then the places. */
 struct layout {
-    uint64_t words;
-    uint64_t holders;
-    uint64_t nodes;
-    uint64_t places;
+    uint64_t places; /* bytes from the start */
     uint64_t bytes;
-    uint32_t leaf_count;
+    uint32_t bucket_count;
 };
 
 /* What a request means in pages. */
@@ -25,30 +21,33 @@ struct wanted {
     uint32_t pages;
 };
 
-/* Words that a zone takes: its pages and at least one more, always taken, so that zones never merge. */
-static uint64_t zone_leaves(const struct sk_dma_zone *zone)
+/* Where a request can be satisfied. */
+struct spot {
+    uint32_t run;  /* the free run that it is taken from */
+    uint32_t page; /* the first page; SKI_RUN_TREE_NONE: nowhere */
+};
+
+static const struct spot nowhere = { SKI_RUN_TREE_NONE, SKI_RUN_TREE_NONE };
+
+/* Buckets that a zone takes: its pages and at least one more, never free, so that zones never merge. */
+static uint64_t zone_buckets(const struct sk_dma_zone *zone)
 {
-    return zone->bytes / SK_DMA_PAGE_BYTES / SKI_BITS_WORD + 1;
+    return zone->bytes / SK_DMA_PAGE_BYTES / SKI_RUN_TREE_BUCKET + 1;
 }
 
 static bool divide_metadata(const struct sk_dma_zone *zones, size_t zone_count,
                             struct layout *out_layout)
 {
-    uint64_t leaves = 0;
+    uint64_t buckets = 0;
 
     for (size_t i = 0; i < zone_count; i++) {
-        leaves += zone_leaves(&zones[i]);
-        if (leaves > SKI_RUN_TREE_LEAVES_MAX) {
+        buckets += zone_buckets(&zones[i]);
+        if (buckets > SKI_RUN_TREE_BUCKETS_MAX) {
             return false;
         }
     }
-    out_layout->leaf_count = (uint32_t)leaves;
-    out_layout->words = 0;
-    out_layout->holders = leaves * sizeof(uint64_t);
-    out_layout->nodes =
-        out_layout->holders + leaves * SKI_BITS_WORD * sizeof(struct sk_dma_arena_holder);
-    out_layout->places = out_layout->nodes + (uint64_t)ski_run_tree_node_count((uint32_t)leaves) *
-                                                 sizeof(struct sk_dma_arena_node);
+    out_layout->bucket_count = (uint32_t)buckets;
+    out_layout->places = ski_run_tree_bytes((uint32_t)buckets);
     out_layout->bytes = out_layout->places + zone_count * sizeof(struct sk_dma_arena_place);
     return out_layout->bytes <= SIZE_MAX;
 }
@@ -131,18 +130,6 @@ size_t sk_dma_arena_metadata_bytes(const struct sk_dma_zone *zones, size_t zone_
     return (size_t)layout.bytes;
 }
 
-static void place_parts(struct sk_dma_arena *arena, void *metadata, const struct layout *layout)
-{
-    uint8_t *base = metadata;
-
-    arena->tree.words = (void *)(base + layout->words);
-    arena->tree.nodes = (void *)(base + layout->nodes);
-    arena->tree.width = ski_run_tree_width(layout->leaf_count);
-    arena->holders = (void *)(base + layout->holders);
-    arena->places = (void *)(base + layout->places);
-    arena->leaf_count = layout->leaf_count;
-}
-
 static void give_zones(struct sk_dma_arena *arena)
 {
     uint32_t first = 0;
@@ -155,7 +142,7 @@ static void give_zones(struct sk_dma_arena *arena)
         arena->places[i].pages = pages;
         arena->places[i].before = before;
         ski_run_tree_give(&arena->tree, first, pages);
-        first += (uint32_t)zone_leaves(&arena->zones[i]) * SKI_BITS_WORD;
+        first += (uint32_t)zone_buckets(&arena->zones[i]) * SKI_RUN_TREE_BUCKET;
         before += pages;
     }
     arena->statistics.pages_total = before;
@@ -186,12 +173,8 @@ enum sk_status sk_dma_arena_init(struct sk_dma_arena *arena, const struct sk_dma
     arena->log = log;
     arena->zones = zones;
     arena->zone_count = zone_count;
-    place_parts(arena, metadata, &layout);
-    for (uint32_t page = 0; page < layout.leaf_count * SKI_BITS_WORD; page++) {
-        arena->holders[page].pages = 0;
-        arena->holders[page].generation = 1;
-    }
-    ski_run_tree_init(&arena->tree);
+    arena->places = (void *)((uint8_t *)metadata + layout.places);
+    ski_run_tree_init(&arena->tree, layout.bucket_count, metadata);
     give_zones(arena);
     return SK_OK;
 }
@@ -221,7 +204,13 @@ static size_t zone_of(const struct sk_dma_arena *arena, uint32_t page)
     return low;
 }
 
-/* The handle of the run that starts at `page`. */
+/* True if a live run starts at a page number that is in use. */
+static bool is_start(const struct sk_dma_arena *arena, uint32_t page)
+{
+    return arena->tree.tags[page].pages - 1 < SKI_RUN_TREE_FREE - 1;
+}
+
+/* The handle of the live run that starts at `page`. */
 static struct sk_dma_run run_at(const struct sk_dma_arena *arena, uint32_t page)
 {
     size_t zone = zone_of(arena, page);
@@ -230,9 +219,9 @@ static struct sk_dma_run run_at(const struct sk_dma_arena *arena, uint32_t page)
 
     run.cpu = (uint8_t *)arena->zones[zone].cpu + offset;
     run.paddr = sk_paddr_make(arena->zones[zone].paddr.raw + offset);
-    run.bytes = (uint64_t)arena->holders[page].pages * SK_DMA_PAGE_BYTES;
+    run.bytes = (uint64_t)arena->tree.tags[page].pages * SK_DMA_PAGE_BYTES;
     run.page = page;
-    run.generation = arena->holders[page].generation;
+    run.generation = arena->tree.tags[page].generation;
     return run;
 }
 
@@ -297,47 +286,58 @@ static bool window_of(const struct sk_dma_arena *arena, size_t zone, const struc
     return *out_first < *out_end;
 }
 
-/* The lowest run in one zone that fits. */
-static uint32_t find_in_zone(const struct sk_dma_arena *arena, size_t zone,
-                             const struct wanted *wanted)
+/* The lowest free run that is long enough and has pages at `first` or above. */
+static uint32_t first_candidate(const struct sk_dma_arena *arena, size_t zone, uint32_t first,
+                                uint32_t pages)
+{
+    if (first != arena->places[zone].first) {
+        uint32_t run = ski_run_tree_find_below(&arena->tree, first, pages);
+
+        if (run != SKI_RUN_TREE_NONE && ski_run_tree_length(&arena->tree, run) > first - run) {
+            return run;
+        }
+    }
+    return ski_run_tree_find(&arena->tree, first, pages);
+}
+
+/* The lowest spot in one zone. */
+static struct spot find_in_zone(const struct sk_dma_arena *arena, size_t zone,
+                                const struct wanted *wanted)
 {
     uint64_t base = arena->zones[zone].paddr.raw;
     uint32_t zone_first = arena->places[zone].first;
-    uint32_t page;
+    uint32_t first;
     uint32_t end;
+    uint32_t run;
 
-    if (!window_of(arena, zone, wanted->fit, &page, &end)) {
-        return SKI_RUN_TREE_NONE;
+    if (!window_of(arena, zone, wanted->fit, &first, &end)) {
+        return nowhere;
     }
-    for (;;) {
-        uint64_t up;
+    run = first_candidate(arena, zone, first, wanted->pages);
+    while (run < end) {
+        uint32_t run_end = run + ski_run_tree_length(&arena->tree, run);
+        uint32_t page = run < first ? first : run;
+        uint64_t up = misfit(wanted->fit, base + (uint64_t)(page - zone_first) * SK_DMA_PAGE_BYTES);
+        uint64_t room = (run_end < end ? run_end : end) - page;
 
-        page = ski_run_tree_find(&arena->tree, page, wanted->pages);
-        if (page >= end || wanted->pages > end - page) {
-            return SKI_RUN_TREE_NONE;
+        if (up / SK_DMA_PAGE_BYTES + wanted->pages <= room) {
+            return (struct spot){ run, page + (uint32_t)(up / SK_DMA_PAGE_BYTES) };
         }
-        up = misfit(wanted->fit, base + (uint64_t)(page - zone_first) * SK_DMA_PAGE_BYTES) /
-             SK_DMA_PAGE_BYTES;
-        if (up == 0) {
-            return page;
-        }
-        if (up > end - page - wanted->pages) {
-            return SKI_RUN_TREE_NONE;
-        }
-        page += (uint32_t)up;
+        run = ski_run_tree_find(&arena->tree, run_end, wanted->pages);
     }
+    return nowhere;
 }
 
-static uint32_t find_fit(const struct sk_dma_arena *arena, const struct wanted *wanted)
+static struct spot find_spot(const struct sk_dma_arena *arena, const struct wanted *wanted)
 {
     for (size_t zone = 0; zone < arena->zone_count; zone++) {
-        uint32_t page = find_in_zone(arena, zone, wanted);
+        struct spot spot = find_in_zone(arena, zone, wanted);
 
-        if (page != SKI_RUN_TREE_NONE) {
-            return page;
+        if (spot.page != SKI_RUN_TREE_NONE) {
+            return spot;
         }
     }
-    return SKI_RUN_TREE_NONE;
+    return nowhere;
 }
 
 static void log_failure(const struct sk_dma_arena *arena, const struct sk_dma_fit *fit,
@@ -352,7 +352,7 @@ static void log_failure(const struct sk_dma_arena *arena, const struct sk_dma_fi
                  sk_status_name(status), (unsigned long long)fit->bytes,
                  (unsigned long long)fit->alignment, (unsigned long long)fit->boundary,
                  (unsigned long long)fit->lowest.raw, (unsigned long long)fit->highest.raw,
-                 (unsigned long long)free_pages(arena), (unsigned)arena->tree.nodes[1].longest);
+                 (unsigned long long)free_pages(arena), (unsigned)ski_run_tree_longest(&arena->tree));
 }
 
 static enum sk_status fail_alloc(struct sk_dma_arena *arena, const struct sk_dma_fit *fit,
@@ -365,7 +365,7 @@ static enum sk_status fail_alloc(struct sk_dma_arena *arena, const struct sk_dma
         reason = SK_DMA_ARENA_FAILURE_INVALID;
     } else if (pages > free_pages(arena)) {
         reason = SK_DMA_ARENA_FAILURE_EXHAUSTED;
-    } else if (pages > arena->tree.nodes[1].longest) {
+    } else if (pages > ski_run_tree_longest(&arena->tree)) {
         reason = SK_DMA_ARENA_FAILURE_FRAGMENTED;
     }
     arena->statistics.failures[reason]++;
@@ -386,27 +386,26 @@ static void raise_high_water(struct sk_dma_arena *arena, uint32_t end)
     arena->statistics.pages_high_water = place->before + (end - place->first);
 }
 
-static void commit(struct sk_dma_arena *arena, uint32_t page, uint32_t pages)
+static void commit(struct sk_dma_arena *arena, const struct spot *spot, uint32_t pages)
 {
     struct sk_dma_arena_statistics *statistics = &arena->statistics;
 
-    ski_run_tree_take(&arena->tree, page, pages);
-    arena->holders[page].pages = pages;
+    ski_run_tree_take(&arena->tree, spot->run, spot->page, pages);
     statistics->pages_live += pages;
     if (statistics->pages_live > statistics->pages_peak) {
         statistics->pages_peak = statistics->pages_live;
     }
     statistics->runs_live++;
     statistics->allocations++;
-    raise_high_water(arena, page + pages);
+    raise_high_water(arena, spot->page + pages);
 }
 
 enum sk_status sk_dma_arena_alloc(struct sk_dma_arena *arena, const struct sk_dma_fit *fit,
                                   struct sk_dma_run *out_run)
 {
     struct wanted wanted;
+    struct spot spot;
     enum sk_status status;
-    uint32_t page;
 
     if (arena == NULL || fit == NULL || out_run == NULL) {
         return SK_ERR_INVALID;
@@ -418,17 +417,17 @@ enum sk_status sk_dma_arena_alloc(struct sk_dma_arena *arena, const struct sk_dm
     if (status != SK_OK) {
         return fail_alloc(arena, fit, status);
     }
-    if ((fit->bytes - 1) / SK_DMA_PAGE_BYTES >= arena->tree.nodes[1].longest) {
+    if ((fit->bytes - 1) / SK_DMA_PAGE_BYTES >= ski_run_tree_longest(&arena->tree)) {
         return fail_alloc(arena, fit, SK_ERR_NO_MEMORY);
     }
     wanted.fit = fit;
     wanted.pages = (uint32_t)((fit->bytes - 1) / SK_DMA_PAGE_BYTES + 1);
-    page = find_fit(arena, &wanted);
-    if (page == SKI_RUN_TREE_NONE) {
+    spot = find_spot(arena, &wanted);
+    if (spot.page == SKI_RUN_TREE_NONE) {
         return fail_alloc(arena, fit, SK_ERR_NO_MEMORY);
     }
-    commit(arena, page, wanted.pages);
-    *out_run = run_at(arena, page);
+    commit(arena, &spot, wanted.pages);
+    *out_run = run_at(arena, spot.page);
     return SK_OK;
 }
 
@@ -437,7 +436,7 @@ static bool is_live(const struct sk_dma_arena *arena, const struct sk_dma_run *r
 {
     struct sk_dma_run live;
 
-    if (run->page >= arena->leaf_count * SKI_BITS_WORD || arena->holders[run->page].pages == 0) {
+    if (run->page >= arena->tree.bucket_count * SKI_RUN_TREE_BUCKET || !is_start(arena, run->page)) {
         return false;
     }
     live = run_at(arena, run->page);
@@ -460,11 +459,11 @@ static enum sk_status refuse(struct sk_dma_arena *arena, const struct sk_dma_run
 /* Ends a live run: from now on its handle is stale.  Returns its length in pages. */
 static uint32_t end_run(struct sk_dma_arena *arena, uint32_t page)
 {
-    struct sk_dma_arena_holder *holder = &arena->holders[page];
-    uint32_t pages = holder->pages;
+    struct sk_dma_arena_tag *tag = &arena->tree.tags[page];
+    uint32_t pages = tag->pages;
 
-    holder->pages = 0;
-    holder->generation++;
+    tag->pages = 0;
+    tag->generation++;
     arena->statistics.pages_live -= pages;
     arena->statistics.runs_live--;
     return pages;
@@ -511,7 +510,7 @@ enum sk_status sk_dma_arena_find(const struct sk_dma_arena *arena, const void *c
             continue;
         }
         page = arena->places[i].first + (uint32_t)(offset / SK_DMA_PAGE_BYTES);
-        if (offset % SK_DMA_PAGE_BYTES != 0 || arena->holders[page].pages == 0) {
+        if (offset % SK_DMA_PAGE_BYTES != 0 || !is_start(arena, page)) {
             return SK_ERR_NOT_FOUND;
         }
         *out_run = run_at(arena, page);
@@ -525,7 +524,7 @@ void sk_dma_arena_get_statistics(const struct sk_dma_arena *arena,
 {
     *out_statistics = arena->statistics;
     if (arena->zone_count != 0) {
-        out_statistics->pages_largest_free_run = arena->tree.nodes[1].longest;
+        out_statistics->pages_largest_free_run = ski_run_tree_longest(&arena->tree);
     }
 }
 
@@ -533,49 +532,63 @@ void sk_dma_arena_get_statistics(const struct sk_dma_arena *arena,
 struct census {
     uint64_t free;
     uint64_t live;
-    uint64_t runs;
+    uint64_t runs_free;
+    uint64_t runs_live;
 };
 
-/* Counts one zone; false if a run leaves it, overlaps another or has a free page. */
+/* Counts the run whose tag stands at `page`; false if it reaches beyond `end` or its tags disagree. */
+static bool count_run(const struct sk_dma_arena *arena, uint32_t page, uint32_t end,
+                      struct census *census)
+{
+    const struct sk_dma_arena_tag *tags = arena->tree.tags;
+    uint32_t pages = ski_run_tree_length(&arena->tree, page);
+    bool is_free = tags[page].pages != pages;
+    uint32_t last;
+
+    if (pages == 0 || pages > end - page) {
+        return false;
+    }
+    last = page + pages - 1;
+    for (uint32_t i = page + 1; i < last; i++) {
+        if (tags[i].pages != 0) {
+            return false;
+        }
+    }
+    if (is_free) {
+        census->free += pages;
+        census->runs_free++;
+        return tags[last].pages == tags[page].pages &&
+               !(tags[last + 1].pages & SKI_RUN_TREE_FREE) && ski_run_tree_is_marked(&arena->tree, page);
+    }
+    census->live += pages;
+    census->runs_live++;
+    return last == page || tags[last].pages == 0;
+}
+
+/* Counts one zone; a page without a tag is quarantined. */
 static bool count_zone(const struct sk_dma_arena *arena, const struct sk_dma_arena_place *place,
                        struct census *census)
 {
     uint32_t end = place->first + place->pages;
-    uint32_t run_end = place->first;
-    uint64_t word = 0;
 
-    for (uint32_t page = place->first; page < end; page++) {
-        uint32_t pages = arena->holders[page].pages;
+    for (uint32_t page = place->first; page < end;) {
+        uint32_t pages = ski_run_tree_length(&arena->tree, page);
 
-        if (page % SKI_BITS_WORD == 0) {
-            word = ski_run_tree_word(&arena->tree, page / SKI_BITS_WORD);
+        if (arena->tree.tags[page].pages != 0 && !count_run(arena, page, end, census)) {
+            return false;
         }
-        if (pages != 0) {
-            if (page < run_end || pages > end - page) {
-                return false;
-            }
-            run_end = page + pages;
-            census->runs++;
-            census->live += pages;
-        }
-        if ((word >> (page % SKI_BITS_WORD)) & 1) {
-            if (page < run_end) {
-                return false;
-            }
-            census->free++;
-        }
+        page += pages != 0 ? pages : 1;
     }
     return true;
 }
 
-/* True if the pages between a zone and the next word are taken and hold no run. */
-static bool is_gap_taken(const struct sk_dma_arena *arena, const struct sk_dma_arena_place *place)
+/* True if no run starts or ends in the pages between a zone and the next bucket. */
+static bool is_gap_clean(const struct sk_dma_arena *arena, const struct sk_dma_arena_place *place)
 {
     uint32_t end = place->first + place->pages;
-    uint64_t word = ski_run_tree_word(&arena->tree, end / SKI_BITS_WORD);
 
-    for (uint32_t page = end; page == end || page % SKI_BITS_WORD != 0; page++) {
-        if (((word >> (page % SKI_BITS_WORD)) & 1) || arena->holders[page].pages != 0) {
+    for (uint32_t page = end; page == end || page % SKI_RUN_TREE_BUCKET != 0; page++) {
+        if (arena->tree.tags[page].pages != 0) {
             return false;
         }
     }
@@ -585,19 +598,20 @@ static bool is_gap_taken(const struct sk_dma_arena *arena, const struct sk_dma_a
 bool sk_dma_arena_check(const struct sk_dma_arena *arena)
 {
     const struct sk_dma_arena_statistics *statistics = &arena->statistics;
-    struct census census = { 0, 0, 0 };
+    struct census census = { 0, 0, 0, 0 };
 
     if (arena->zone_count == 0 || !ski_run_tree_check(&arena->tree)) {
         return false;
     }
     for (size_t i = 0; i < arena->zone_count; i++) {
         if (!count_zone(arena, &arena->places[i], &census) ||
-            !is_gap_taken(arena, &arena->places[i])) {
+            !is_gap_clean(arena, &arena->places[i])) {
             return false;
         }
     }
-    return census.live == statistics->pages_live && census.runs == statistics->runs_live &&
-           census.free == free_pages(arena) && statistics->pages_live <= statistics->pages_peak &&
+    return census.live == statistics->pages_live && census.runs_live == statistics->runs_live &&
+           census.free == free_pages(arena) &&
+           census.runs_free == ski_run_tree_count(&arena->tree) && statistics->pages_live <= statistics->pages_peak &&
            statistics->pages_peak <= statistics->pages_high_water &&
            statistics->pages_high_water <= statistics->pages_total;
 }

@@ -3,323 +3,347 @@
 
 #include "memory/bits.h"
 
-#define ROOT 1u
+/* Entries below one entry: with 4 bytes each they fill a line of most caches. */
+#define FAN 16u
 
-/* A node on the way down, and the pages below it. */
-struct place {
-    uint32_t node;
-    uint32_t start; /* its first page */
-    uint32_t span;  /* how many pages */
-};
-
-uint32_t ski_run_tree_width(uint32_t leaf_count)
+/* Entries of the level above one of `count`. */
+static uint32_t parts_over(uint32_t count)
 {
-    uint32_t width = 1;
+    return (count + FAN - 1) / FAN;
+}
 
-    while (width < leaf_count) {
-        width *= 2;
+/* Entries of all levels over `bucket_count` buckets; each level is filled up to a multiple of FAN. */
+static uint64_t entry_count(uint32_t bucket_count)
+{
+    uint64_t entries = FAN; /* the top */
+    uint32_t count = bucket_count;
+
+    while (count > 1) {
+        count = parts_over(count);
+        entries += (uint64_t)count * FAN;
     }
-    return width;
+    return entries;
 }
 
-/* One more than the leaves in use: a leaf's neighbour is written when their parent is opened. */
-uint32_t ski_run_tree_node_count(uint32_t leaf_count)
+uint64_t ski_run_tree_bytes(uint32_t bucket_count)
 {
-    return ski_run_tree_width(leaf_count) + leaf_count + 1;
+    return entry_count(bucket_count) * sizeof(uint32_t) + bucket_count * sizeof(uint64_t) +
+           (uint64_t)bucket_count * SKI_RUN_TREE_BUCKET * sizeof(struct sk_dma_arena_tag);
 }
 
-static inline bool is_uniform(const struct sk_dma_arena_node *node, uint32_t span)
+static void place_levels(struct sk_dma_arena_tree *tree, uint32_t *entries)
 {
-    return node->longest == 0 || node->longest == span;
-}
+    uint32_t count = tree->bucket_count;
 
-static inline void make_uniform(struct sk_dma_arena_node *node, uint32_t free_pages)
-{
-    node->prefix = free_pages;
-    node->suffix = free_pages;
-    node->longest = free_pages;
-}
-
-/* Computes a node from its children of `span` pages each. */
-static inline struct sk_dma_arena_node merged(const struct sk_dma_arena_node *left, const struct sk_dma_arena_node *right, uint32_t span)
-{
-    uint32_t middle = left->suffix + right->prefix;
-    uint32_t longest = left->longest > right->longest ? left->longest : right->longest;
-    struct sk_dma_arena_node node;
-
-    node.prefix = left->prefix == span ? span + right->prefix : left->prefix;
-    node.suffix = right->suffix == span ? span + left->suffix : right->suffix;
-    node.longest = middle > longest ? middle : longest;
-    return node;
-}
-
-static inline bool is_same(const struct sk_dma_arena_node *a, const struct sk_dma_arena_node *b)
-{
-    return a->prefix == b->prefix && a->suffix == b->suffix && a->longest == b->longest;
-}
-
-static inline struct sk_dma_arena_node leaf_of(uint64_t word)
-{
-    struct sk_dma_arena_node node;
-
-    node.prefix = ski_bits_low_ones(word);
-    node.suffix = ski_bits_high_ones(word);
-    node.longest = ski_bits_longest_run(word);
-    return node;
-}
-
-/* The word of a leaf whose node is not stale. */
-static inline uint64_t word_of(const struct sk_dma_arena_tree *tree, uint32_t leaf)
-{
-    const struct sk_dma_arena_node *node = &tree->nodes[tree->width + leaf];
-
-    if (is_uniform(node, SKI_BITS_WORD)) {
-        return node->longest == 0 ? 0 : ~UINT64_C(0);
+    tree->top = 0;
+    tree->levels[0] = entries;
+    while (count > 1) {
+        count = parts_over(count);
+        tree->levels[tree->top + 1] = tree->levels[tree->top] + (size_t)count * FAN;
+        tree->top++;
     }
-    return tree->words[leaf];
 }
 
-static inline uint32_t root_span(const struct sk_dma_arena_tree *tree)
+void ski_run_tree_init(struct sk_dma_arena_tree *tree, uint32_t bucket_count, void *memory)
 {
-    return tree->width * SKI_BITS_WORD;
+    uint64_t entries = entry_count(bucket_count);
+    uint32_t pages = bucket_count * SKI_RUN_TREE_BUCKET;
+
+    tree->bucket_count = bucket_count;
+    place_levels(tree, memory);
+    tree->starts = (void *)(tree->levels[0] + entries);
+    tree->tags = (void *)(tree->starts + bucket_count);
+    for (uint64_t i = 0; i < entries; i++) {
+        tree->levels[0][i] = 0;
+    }
+    for (uint32_t i = 0; i < bucket_count; i++) {
+        tree->starts[i] = 0;
+    }
+    for (uint32_t i = 0; i < pages; i++) {
+        tree->tags[i].pages = 0;
+        tree->tags[i].generation = 1;
+    }
 }
 
-void ski_run_tree_init(struct sk_dma_arena_tree *tree)
+/* Finding. */
+
+/* The lowest of the marked runs of a bucket that is long enough. */
+static uint32_t first_in_bucket(const struct sk_dma_arena_tree *tree, uint32_t bucket,
+                                uint64_t marks, uint32_t count)
 {
-    make_uniform(&tree->nodes[ROOT], 0);
-}
+    for (; marks != 0; marks &= marks - 1) {
+        uint32_t page = bucket * SKI_RUN_TREE_BUCKET + ski_bits_trailing_zeros(marks);
 
-/* The lowest run below a node that has one. */
-static uint32_t descend(const struct sk_dma_arena_tree *tree, struct place at, uint32_t count)
-{
-    const struct sk_dma_arena_node *nodes = tree->nodes;
-    uint64_t word;
-
-    while (nodes[at.node].prefix < count && at.node < tree->width) {
-        const struct sk_dma_arena_node *left = &nodes[2 * at.node];
-        bool is_left = left->longest >= count;
-
-        at.span /= 2;
-        if (!is_left && left->suffix + left[1].prefix >= count) {
-            return at.start + at.span - left->suffix;
+        if (ski_run_tree_length(tree, page) >= count) {
+            return page;
         }
-        at.node = 2 * at.node + !is_left;
-        at.start += is_left ? 0 : at.span;
     }
-    if (nodes[at.node].prefix >= count) {
-        return at.start;
-    }
-    word = tree->words[at.node - tree->width];
-    return at.start + ski_bits_trailing_zeros(ski_bits_run_starts(word, count));
+    return SKI_RUN_TREE_NONE;
 }
 
-/* The lowest node that is not stale and holds `page`. */
-static struct place locate(const struct sk_dma_arena_tree *tree, uint32_t page)
+/* The highest one. */
+static uint32_t last_in_bucket(const struct sk_dma_arena_tree *tree, uint32_t bucket,
+                               uint64_t marks, uint32_t count)
 {
-    struct place at = { ROOT, 0, root_span(tree) };
+    while (marks != 0) {
+        uint32_t bit = SKI_BITS_WORD - 1 - ski_bits_leading_zeros(marks);
+        uint32_t page = bucket * SKI_RUN_TREE_BUCKET + bit;
 
-    while (at.node < tree->width && !is_uniform(&tree->nodes[at.node], at.span)) {
-        bool is_right;
-
-        at.span /= 2;
-        is_right = page - at.start >= at.span;
-        at.node = 2 * at.node + is_right;
-        at.start += is_right ? at.span : 0;
+        if (ski_run_tree_length(tree, page) >= count) {
+            return page;
+        }
+        marks ^= UINT64_C(1) << bit;
     }
-    return at;
+    return SKI_RUN_TREE_NONE;
 }
 
-/* Goes up from `at`, whose part ends with `carry` usable pages, and looks to the right. */
-static uint32_t find_beyond(const struct sk_dma_arena_tree *tree, struct place at, uint32_t carry,
-                            uint32_t count)
+/* The lowest run in a part that has one. */
+static uint32_t descend(const struct sk_dma_arena_tree *tree, uint32_t level, uint32_t part,
+                        uint32_t count)
 {
-    for (; at.node > ROOT; at.node /= 2, at.span *= 2) {
-        const struct sk_dma_arena_node *right = &tree->nodes[at.node + 1];
-        uint32_t border = at.start + at.span;
+    while (level > 0) {
+        const uint32_t *entries = tree->levels[--level];
 
-        if (at.node % 2 != 0) {
-            at.start -= at.span;
-            continue;
+        part *= FAN;
+        while (entries[part] < count) {
+            part++;
         }
-        if (carry + right->prefix >= count) {
-            return border - carry;
+    }
+    return first_in_bucket(tree, part, tree->starts[part], count);
+}
+
+/* The highest run in a part that has one. */
+static uint32_t descend_last(const struct sk_dma_arena_tree *tree, uint32_t level, uint32_t part,
+                             uint32_t count)
+{
+    while (level > 0) {
+        const uint32_t *entries = tree->levels[--level];
+
+        part = part * FAN + FAN - 1;
+        while (entries[part] < count) {
+            part--;
         }
-        if (right->longest >= count) {
-            return descend(tree, (struct place){ at.node + 1, border, at.span }, count);
+    }
+    return last_in_bucket(tree, part, tree->starts[part], count);
+}
+
+/* Looks to the right of a bucket. */
+static uint32_t find_right(const struct sk_dma_arena_tree *tree, uint32_t bucket, uint32_t count)
+{
+    uint32_t part = bucket;
+
+    for (uint32_t level = 0; level < tree->top; level++, part /= FAN) {
+        while (++part % FAN != 0) {
+            if (tree->levels[level][part] >= count) {
+                return descend(tree, level, part, count);
+            }
         }
-        carry = right->suffix == at.span ? carry + at.span : right->suffix;
+        part--;
+    }
+    return SKI_RUN_TREE_NONE;
+}
+
+/* Looks to the left of a bucket. */
+static uint32_t find_left(const struct sk_dma_arena_tree *tree, uint32_t bucket, uint32_t count)
+{
+    uint32_t part = bucket;
+
+    for (uint32_t level = 0; level < tree->top; level++, part /= FAN) {
+        while (part % FAN != 0) {
+            if (tree->levels[level][--part] >= count) {
+                return descend_last(tree, level, part, count);
+            }
+        }
     }
     return SKI_RUN_TREE_NONE;
 }
 
 uint32_t ski_run_tree_find(const struct sk_dma_arena_tree *tree, uint32_t from, uint32_t count)
 {
-    struct place at = { ROOT, 0, root_span(tree) };
-    uint32_t carry = 0;
+    uint32_t bucket = from / SKI_RUN_TREE_BUCKET;
+    uint64_t marks;
+    uint32_t page;
 
-    if (tree->nodes[ROOT].longest < count) {
+    if (ski_run_tree_longest(tree) < count || bucket >= tree->bucket_count) {
         return SKI_RUN_TREE_NONE;
     }
     if (from == 0) {
-        return descend(tree, at, count);
+        return descend(tree, tree->top, 0, count);
     }
-    at = locate(tree, from);
-    if (tree->nodes[at.node].longest == at.span) {
-        carry = at.start + at.span - from;
-    } else if (tree->nodes[at.node].longest != 0) {
-        uint64_t word = tree->words[at.node - tree->width] & (~UINT64_C(0) << (from - at.start));
-        uint64_t starts = count <= SKI_BITS_WORD ? ski_bits_run_starts(word, count) : 0;
-
-        if (starts != 0) {
-            return at.start + ski_bits_trailing_zeros(starts);
-        }
-        carry = ski_bits_high_ones(word);
-    }
-    return carry >= count ? from : find_beyond(tree, at, carry, count);
+    marks = tree->starts[bucket] & (~UINT64_C(0) << from % SKI_RUN_TREE_BUCKET);
+    page = first_in_bucket(tree, bucket, marks, count);
+    return page != SKI_RUN_TREE_NONE ? page : find_right(tree, bucket, count);
 }
 
-uint64_t ski_run_tree_word(const struct sk_dma_arena_tree *tree, uint32_t leaf)
+uint32_t ski_run_tree_find_below(const struct sk_dma_arena_tree *tree, uint32_t page,
+                                 uint32_t count)
 {
-    struct place at = locate(tree, leaf * SKI_BITS_WORD);
-    const struct sk_dma_arena_node *node = &tree->nodes[at.node];
+    uint32_t bucket = page / SKI_RUN_TREE_BUCKET;
+    uint64_t marks =
+        tree->starts[bucket] & ((UINT64_C(1) << page % SKI_RUN_TREE_BUCKET) - 1);
+    uint32_t found = last_in_bucket(tree, bucket, marks, count);
 
-    if (is_uniform(node, at.span)) {
-        return node->longest == 0 ? 0 : ~UINT64_C(0);
+    return found != SKI_RUN_TREE_NONE ? found : find_left(tree, bucket, count);
+}
+
+/* Changing. */
+
+static uint32_t longest_in_bucket(const struct sk_dma_arena_tree *tree, uint32_t bucket)
+{
+    uint32_t longest = 0;
+
+    for (uint64_t marks = tree->starts[bucket]; marks != 0; marks &= marks - 1) {
+        uint32_t page = bucket * SKI_RUN_TREE_BUCKET + ski_bits_trailing_zeros(marks);
+        uint32_t length = ski_run_tree_length(tree, page);
+
+        longest = length > longest ? length : longest;
     }
-    return tree->words[leaf];
+    return longest;
 }
 
-/* Writes down what uniform nodes say about the nodes on the way to a leaf. */
-static void open_path(struct sk_dma_arena_tree *tree, uint32_t leaf)
+static uint32_t longest_in_part(const uint32_t *entries)
 {
-    struct place at = { ROOT, 0, root_span(tree) };
+    uint32_t longest = entries[0];
 
-    while (at.node < tree->width) {
-        struct sk_dma_arena_node *node = &tree->nodes[at.node];
-        struct sk_dma_arena_node *left = &tree->nodes[2 * at.node];
-        bool is_right;
-
-        if (is_uniform(node, at.span)) {
-            make_uniform(left, node->longest / 2);
-            make_uniform(left + 1, node->longest / 2);
-        }
-        at.span /= 2;
-        is_right = leaf * SKI_BITS_WORD - at.start >= at.span;
-        at.node = 2 * at.node + is_right;
-        at.start += is_right ? at.span : 0;
+    for (uint32_t i = 1; i < FAN; i++) {
+        longest = entries[i] > longest ? entries[i] : longest;
     }
+    return longest;
 }
 
-/* Sets bits of an opened leaf. */
-static void set_leaf(struct sk_dma_arena_tree *tree, uint32_t leaf, uint64_t mask, bool is_free)
+/* Writes down what the longest run of a bucket is now, as far up as that changes anything. */
+static void refresh(struct sk_dma_arena_tree *tree, uint32_t bucket)
 {
-    uint64_t word = word_of(tree, leaf);
+    uint32_t longest = longest_in_bucket(tree, bucket);
+    uint32_t part = bucket;
 
-    word = is_free ? word | mask : word & ~mask;
-    tree->words[leaf] = word;
-    tree->nodes[tree->width + leaf] = leaf_of(word);
-}
+    for (uint32_t level = 0;; level++, part /= FAN) {
+        uint32_t *entry = &tree->levels[level][part];
+        uint32_t before = *entry;
+        uint32_t above;
 
-/* Makes all leaves between two opened ones uniform, at the highest nodes that cover no others. */
-static void set_between(struct sk_dma_arena_tree *tree, uint32_t first, uint32_t last, bool is_free)
-{
-    uint32_t left = tree->width + first + 1;
-    uint32_t right = tree->width + last;
-
-    for (uint32_t span = SKI_BITS_WORD; left < right; left /= 2, right /= 2, span *= 2) {
-        uint32_t free_pages = is_free ? span : 0;
-
-        if (left % 2 != 0) {
-            make_uniform(&tree->nodes[left++], free_pages);
-        }
-        if (right % 2 != 0) {
-            make_uniform(&tree->nodes[--right], free_pages);
-        }
-    }
-}
-
-/* Computes the nodes above two leaves (or one), as far up as anything changes. */
-static void close_paths(struct sk_dma_arena_tree *tree, uint32_t first, uint32_t last)
-{
-    uint32_t left = (tree->width + first) / 2;
-    uint32_t right = (tree->width + last) / 2;
-    struct sk_dma_arena_node *nodes = tree->nodes;
-
-    for (uint32_t span = SKI_BITS_WORD; left >= ROOT; left /= 2, right /= 2, span *= 2) {
-        struct sk_dma_arena_node node = merged(&nodes[2 * left], &nodes[2 * left + 1], span);
-
-        if (left != right) {
-            nodes[right] = merged(&nodes[2 * right], &nodes[2 * right + 1], span);
-        } else if (is_same(&node, &nodes[left])) {
+        *entry = longest;
+        if (longest == before || level == tree->top) {
             return;
         }
-        nodes[left] = node;
+        above = tree->levels[level + 1][part / FAN];
+        if (longest < above) {
+            if (before < above) {
+                return;
+            }
+            longest = longest_in_part(&tree->levels[level][part & ~(FAN - 1)]);
+        }
     }
 }
 
-static void set(struct sk_dma_arena_tree *tree, uint32_t first, uint32_t count, bool is_free)
+static inline void mark(struct sk_dma_arena_tree *tree, uint32_t page)
 {
-    uint32_t last = first + count - 1;
-    uint32_t first_leaf = first / SKI_BITS_WORD;
-    uint32_t last_leaf = last / SKI_BITS_WORD;
-    uint32_t first_bit = first % SKI_BITS_WORD;
+    tree->starts[page / SKI_RUN_TREE_BUCKET] |= UINT64_C(1) << page % SKI_RUN_TREE_BUCKET;
+}
 
-    open_path(tree, first_leaf);
-    if (first_leaf == last_leaf) {
-        set_leaf(tree, first_leaf, ski_bits_mask(first_bit, count), is_free);
+static inline void unmark(struct sk_dma_arena_tree *tree, uint32_t page)
+{
+    tree->starts[page / SKI_RUN_TREE_BUCKET] &= ~(UINT64_C(1) << page % SKI_RUN_TREE_BUCKET);
+}
+
+/* Writes the tags of a free run. */
+static inline void tag_free(struct sk_dma_arena_tree *tree, uint32_t first, uint32_t length)
+{
+    tree->tags[first].pages = length | SKI_RUN_TREE_FREE;
+    tree->tags[first + length - 1].pages = length | SKI_RUN_TREE_FREE;
+}
+
+void ski_run_tree_take(struct sk_dma_arena_tree *tree, uint32_t run, uint32_t first, uint32_t count)
+{
+    uint32_t end = run + ski_run_tree_length(tree, run);
+    uint32_t rest = first + count;
+
+    tree->tags[end - 1].pages = 0;
+    if (first != run) {
+        tag_free(tree, run, first - run);
     } else {
-        open_path(tree, last_leaf);
-        set_leaf(tree, first_leaf, ski_bits_mask(first_bit, SKI_BITS_WORD - first_bit), is_free);
-        set_leaf(tree, last_leaf, ski_bits_mask(0, last % SKI_BITS_WORD + 1), is_free);
-        set_between(tree, first_leaf, last_leaf, is_free);
+        unmark(tree, run);
     }
-    close_paths(tree, first_leaf, last_leaf);
-}
-
-void ski_run_tree_take(struct sk_dma_arena_tree *tree, uint32_t first, uint32_t count)
-{
-    set(tree, first, count, false);
+    if (rest != end) {
+        tag_free(tree, rest, end - rest);
+        mark(tree, rest);
+    }
+    tree->tags[first].pages = count;
+    refresh(tree, run / SKI_RUN_TREE_BUCKET);
+    if (rest != end && rest / SKI_RUN_TREE_BUCKET != run / SKI_RUN_TREE_BUCKET) {
+        refresh(tree, rest / SKI_RUN_TREE_BUCKET);
+    }
 }
 
 void ski_run_tree_give(struct sk_dma_arena_tree *tree, uint32_t first, uint32_t count)
 {
-    set(tree, first, count, true);
+    struct sk_dma_arena_tag *tags = tree->tags;
+    uint32_t end = first + count;
+    uint32_t right = end; /* where a run on the right started, or the new one's end */
+    uint32_t run = first;
+
+    tags[first].pages = 0;
+    if (first > 0 && (tags[first - 1].pages & SKI_RUN_TREE_FREE)) {
+        run = first - (tags[first - 1].pages & ~SKI_RUN_TREE_FREE);
+        tags[first - 1].pages = 0;
+    }
+    if (tags[end].pages & SKI_RUN_TREE_FREE) {
+        end += ski_run_tree_length(tree, right);
+        tags[right].pages = 0;
+        unmark(tree, right);
+    }
+    tag_free(tree, run, end - run);
+    mark(tree, run);
+    refresh(tree, run / SKI_RUN_TREE_BUCKET);
+    if (right != end && right / SKI_RUN_TREE_BUCKET != run / SKI_RUN_TREE_BUCKET) {
+        refresh(tree, right / SKI_RUN_TREE_BUCKET);
+    }
 }
 
-/* True if a node that is not stale agrees with what stands below it. */
-static bool is_sound(const struct sk_dma_arena_tree *tree, uint32_t index, uint32_t span)
-{
-    const struct sk_dma_arena_node *node = &tree->nodes[index];
-    struct sk_dma_arena_node expected;
+/* Checking. */
 
-    if (is_uniform(node, span)) {
-        make_uniform(&expected, node->longest);
-    } else if (index >= tree->width) {
-        expected = leaf_of(tree->words[index - tree->width]);
-    } else {
-        expected = merged(&tree->nodes[2 * index], &tree->nodes[2 * index + 1], span / 2);
+uint64_t ski_run_tree_count(const struct sk_dma_arena_tree *tree)
+{
+    uint64_t count = 0;
+
+    for (uint32_t bucket = 0; bucket < tree->bucket_count; bucket++) {
+        for (uint64_t marks = tree->starts[bucket]; marks != 0; marks &= marks - 1) {
+            count++;
+        }
     }
-    return is_same(node, &expected);
+    return count;
+}
+
+/* True if exactly the first pages of free runs are marked in a bucket. */
+static bool are_marks_sound(const struct sk_dma_arena_tree *tree, uint32_t bucket)
+{
+    for (uint64_t marks = tree->starts[bucket]; marks != 0; marks &= marks - 1) {
+        uint32_t page = bucket * SKI_RUN_TREE_BUCKET + ski_bits_trailing_zeros(marks);
+
+        if (!(tree->tags[page].pages & SKI_RUN_TREE_FREE)) {
+            return false;
+        }
+    }
+    return tree->levels[0][bucket] == longest_in_bucket(tree, bucket);
 }
 
 bool ski_run_tree_check(const struct sk_dma_arena_tree *tree)
 {
-    uint32_t index = ROOT;
-    uint32_t span = root_span(tree);
+    uint32_t count = tree->bucket_count;
 
-    while (index != 0) {
-        if (!is_sound(tree, index, span)) {
+    for (uint32_t bucket = 0; bucket < count; bucket++) {
+        if (!are_marks_sound(tree, bucket)) {
             return false;
         }
-        if (index < tree->width && !is_uniform(&tree->nodes[index], span)) {
-            index = 2 * index;
-            span /= 2;
-            continue;
+    }
+    for (uint32_t level = 1; level <= tree->top; level++) {
+        count = parts_over(count);
+        for (uint32_t part = 0; part < count; part++) {
+            if (tree->levels[level][part] !=
+                longest_in_part(&tree->levels[level - 1][(size_t)part * FAN])) {
+                return false;
+            }
         }
-        for (; index % 2 != 0; index /= 2) {
-            span *= 2;
-        }
-        index += index != 0; /* the neighbour on the right; 0 came up from the last node */
     }
     return true;
 }

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A set of free pages that answers "the lowest run of n free pages at or above
- * this one" in O(log pages).  It knows neither addresses nor who holds a page.
+ * The free runs of pages, and the question "which is the lowest one of at
+ * least n pages".  It knows neither addresses nor zones: it counts pages, and
+ * runs merge whenever they touch, so a page that was never given keeps two
+ * runs apart.
  *
- * The leaves are 64-bit words, a one for each free page.  Above them stands a
- * binary tree in heap order (node 1 is the root, 2i and 2i + 1 are the children
- * of i); each node knows how many free pages its part begins with, how many it
- * ends with, and its longest free run.  A part that is all free or all taken
- * says so in its node, and what lies below such a node is stale and never
- * read: that is why a large run costs no more than a small one.
+ * A tag at the first and at the last page of each run says how long it is, and
+ * whether it is free; so a run that comes back finds its neighbours at once.
+ * Pages fall into buckets of 64, with a word for each that marks where free
+ * runs start.  Above the buckets stands a tree of fan-out 16: each entry holds
+ * the length of the longest free run that *starts* in its part.  A call touches
+ * one or two buckets and the entries above them, however long the run is.
  */
 #ifndef SKI_MEMORY_RUN_TREE_H
 #define SKI_MEMORY_RUN_TREE_H
@@ -18,33 +20,66 @@
 /* Says that there is no such run. */
 #define SKI_RUN_TREE_NONE UINT32_MAX
 
-/* Most leaves that a tree can have: page numbers stay below 2^31. */
-#define SKI_RUN_TREE_LEAVES_MAX (UINT32_C(1) << 25)
+/* Pages that share a word. */
+#define SKI_RUN_TREE_BUCKET 64u
 
-/* How many leaves the widest level has for `leaf_count` of them (1 to LEAVES_MAX) in use. */
-uint32_t ski_run_tree_width(uint32_t leaf_count);
+/* Most buckets that a tree can have: lengths leave the highest bit of a tag free. */
+#define SKI_RUN_TREE_BUCKETS_MAX ((UINT32_C(1) << 25) - 1)
 
-/* How many nodes stand above and beside `leaf_count` words. */
-uint32_t ski_run_tree_node_count(uint32_t leaf_count);
+/* In sk_dma_arena_tag.pages: the run is free. */
+#define SKI_RUN_TREE_FREE (UINT32_C(1) << 31)
 
-/* Makes every page of a tree taken whose pointers and width are set.  O(1). */
-void ski_run_tree_init(struct sk_dma_arena_tree *tree);
+/* Bytes of metadata for so many buckets (1 to BUCKETS_MAX); a multiple of 8. */
+uint64_t ski_run_tree_bytes(uint32_t bucket_count);
+
+/* Makes a tree in `memory` (aligned to 8) in which every page is taken by nobody.  O(pages). */
+void ski_run_tree_init(struct sk_dma_arena_tree *tree, uint32_t bucket_count, void *memory);
+
+/* Length of the longest free run; 0: nothing is free.  O(1). */
+static inline uint32_t ski_run_tree_longest(const struct sk_dma_arena_tree *tree)
+{
+    return tree->levels[tree->top][0];
+}
+
+/* Length of the free run that starts at `page`.  O(1). */
+static inline uint32_t ski_run_tree_length(const struct sk_dma_arena_tree *tree, uint32_t page)
+{
+    return tree->tags[page].pages & ~SKI_RUN_TREE_FREE;
+}
 
 /*
- * The first page of the lowest run of `count` (at least 1) free pages that
- * starts at `from` (a page of the tree) or above; SKI_RUN_TREE_NONE if there
- * is none.  O(log pages).
+ * The first page of the lowest free run of at least `count` (not 0) pages that
+ * starts at `from` or above; SKI_RUN_TREE_NONE if there is none.  O(log pages).
  */
 uint32_t ski_run_tree_find(const struct sk_dma_arena_tree *tree, uint32_t from, uint32_t count);
 
-/* Makes `count` (at least 1) pages from `first` on taken, or free.  O(log pages). */
-void ski_run_tree_take(struct sk_dma_arena_tree *tree, uint32_t first, uint32_t count);
+/* The same for the highest one that starts below `page`. */
+uint32_t ski_run_tree_find_below(const struct sk_dma_arena_tree *tree, uint32_t page,
+                                 uint32_t count);
+
+/*
+ * Takes `count` pages from `first` on out of the free run that starts at
+ * `run`; they become one taken run, with tags.  O(log pages).
+ */
+void ski_run_tree_take(struct sk_dma_arena_tree *tree, uint32_t run, uint32_t first,
+                       uint32_t count);
+
+/*
+ * Makes `count` pages from `first` on free: a whole taken run, or pages never
+ * given before.  O(log pages).
+ */
 void ski_run_tree_give(struct sk_dma_arena_tree *tree, uint32_t first, uint32_t count);
 
-/* The pages of one leaf, a one for each that is free.  O(log pages). */
-uint64_t ski_run_tree_word(const struct sk_dma_arena_tree *tree, uint32_t leaf);
+/* True if a free run is marked to start at `page`.  O(1). */
+static inline bool ski_run_tree_is_marked(const struct sk_dma_arena_tree *tree, uint32_t page)
+{
+    return (tree->starts[page / SKI_RUN_TREE_BUCKET] >> (page % SKI_RUN_TREE_BUCKET)) & 1;
+}
 
-/* True if every node agrees with what stands below it.  O(pages). */
+/* How many free runs are marked.  O(pages). */
+uint64_t ski_run_tree_count(const struct sk_dma_arena_tree *tree);
+
+/* True if the word and every entry above agree with the tags' free runs.  O(pages). */
 bool ski_run_tree_check(const struct sk_dma_arena_tree *tree);
 
 #endif
