@@ -93,6 +93,13 @@ static inline uint16_t ski_door_load16_acquire(const sk_le16 SKI_SHARED *from)
     return (uint16_t)SKI_DOOR_SEEN_((const void *)from, 2, sk_le16_get(value));
 }
 
+static inline uint32_t ski_door_load32(const sk_le32 SKI_SHARED *from)
+{
+    sk_le32 value = { __atomic_load_n(&((const sk_le32 *)from)->raw, __ATOMIC_RELAXED) };
+
+    return (uint32_t)SKI_DOOR_SEEN_((const void *)from, 4, sk_le32_get(value));
+}
+
 static inline uint64_t ski_door_load64(const sk_le64 SKI_SHARED *from)
 {
     sk_le64 value = { __atomic_load_n(&((const sk_le64 *)from)->raw, __ATOMIC_RELAXED) };
