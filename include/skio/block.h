@@ -99,7 +99,7 @@ struct sk_block_statistics {
     uint64_t errors_io;         /* completed with an error by the device */
     uint64_t errors_refused;    /* refused here: range, size, read-only, ... */
     uint64_t errors_timeout;
-    uint64_t errors_protocol;   /* violations by the device */
+    uint64_t errors_protocol;   /* requests that ended with a violation by the device */
     uint64_t recoveries;        /* the device was brought back */
 };
 
@@ -122,6 +122,7 @@ struct sk_block_ops {
     enum sk_status (*poll)(struct sk_block_queue *queue, uint32_t budget, uint32_t *out_completed);
     enum sk_status (*wait)(struct sk_block_queue *queue, uint64_t until_ns);
     enum sk_status (*recover)(struct sk_block_device *device, uint64_t timeout_ns);
+    void (*stop)(struct sk_block_device *device, enum sk_status reason);
     const char *(*feature_name)(unsigned bit);
 };
 
@@ -199,10 +200,20 @@ SK_MUST_CHECK enum sk_status sk_block_poll(struct sk_block_queue *queue, uint32_
 SK_MUST_CHECK enum sk_status sk_block_wait(struct sk_block_queue *queue, uint64_t until_ns);
 
 /*
- * Stops the device if it is not stopped, completes what was in flight, and
- * starts it again with the same features and queues.  SK_OK: ready; SK_ERR_BUSY
- * (a queue still has requests of the old life: its owner polls first),
- * SK_ERR_TIMEOUT or SK_ERR_IN_DOUBT (it does not stop; may be tried again),
+ * Stops the device, as a fault would: a reset, and every request at the device
+ * completes with `reason` (an error) at the next poll of its queue, or with
+ * SK_ERR_IN_DOUBT if the device does not stop.  Nothing happens if it is
+ * stopped already.  Any queue's owner may call it.
+ */
+void sk_block_stop(struct sk_block_device *device, enum sk_status reason);
+
+/*
+ * Stops the device if it is not stopped, completes what was in flight on all
+ * queues (with SK_ERR_BROKEN, if no fault had another reason), and starts it
+ * again with the same features and queues, within `timeout_ns` for each
+ * control step (0: the driver's own).  Nobody else may use a queue of the
+ * device meanwhile.  SK_OK: ready; SK_ERR_BUSY (called from `complete`),
+ * SK_ERR_IN_DOUBT (it does not stop; may be tried again), SK_ERR_TIMEOUT,
  * SK_ERR_UNSUPPORTED or SK_ERR_MALFORMED (it came back as something else),
  * SK_ERR_GONE (removed).  On failure it stays stopped.
  */
@@ -212,10 +223,12 @@ SK_MUST_CHECK enum sk_status sk_block_recover(struct sk_block_device *device, ui
  * Reads or writes `bytes` (a multiple of the block size; 0 is SK_ERR_SIZE) from
  * or to any memory, mapping or bouncing it in the device's domain, and waits.
  * Completions of other requests on this queue run meanwhile.  `timeout_ns` is for
- * the whole call; 0 means the driver's own timeout alone counts.
+ * the whole call; 0 means the driver's own timeout alone counts.  Calls on
+ * different queues share the domain, so the caller serialises them.
  * SK_OK, or the first failure: after a failed read the memory is undefined,
  * after a failed write so are the sectors.  When the time runs out, the device
- * is stopped (SK_ERR_TIMEOUT), because the memory could not be given back otherwise.
+ * is stopped (SK_ERR_TIMEOUT), because the memory could not be given back
+ * otherwise.  SK_ERR_BUSY: called from `complete`, nothing done.
  */
 SK_MUST_CHECK enum sk_status sk_block_read(struct sk_block_queue *queue, uint64_t sector,
                                            void *out_data, uint64_t bytes, uint64_t timeout_ns);

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#include <skio/block.h>
+
+#include <skio/device_node.h>
+
+struct sk_block_device *sk_block_of_node(const struct sk_device_node *node)
+{
+    if (node == NULL || node->device_class != SK_DEVICE_CLASS_BLOCK) {
+        return NULL;
+    }
+    return node->interface;
+}
+
+struct sk_block_queue *sk_block_get_queue(struct sk_block_device *device, uint32_t index)
+{
+    if (device == NULL || index >= device->info.queue_count) {
+        return NULL;
+    }
+    return device->queues[index];
+}
+
+void sk_block_get_info(const struct sk_block_device *device, struct sk_block_info *out_info)
+{
+    *out_info = device->info;
+}
+
+void sk_block_get_statistics(const struct sk_block_queue *queue,
+                             struct sk_block_statistics *out_statistics)
+{
+    *out_statistics = queue->statistics;
+}
+
+enum sk_block_state sk_block_get_state(const struct sk_block_device *device)
+{
+    return (enum sk_block_state)device->state;
+}
+
+const char *sk_block_state_name(enum sk_block_state state)
+{
+    static const char *const names[SK_BLOCK_STATE_COUNT] = {
+        [SK_BLOCK_STATE_READY] = "ready",       [SK_BLOCK_STATE_RESETTING] = "resetting",
+        [SK_BLOCK_STATE_BROKEN] = "broken",     [SK_BLOCK_STATE_IN_DOUBT] = "in-doubt",
+        [SK_BLOCK_STATE_REMOVED] = "removed",
+    };
+
+    return (unsigned)state < SK_BLOCK_STATE_COUNT ? names[state] : "unknown";
+}
+
+const char *sk_block_feature_name(const struct sk_block_device *device, unsigned bit)
+{
+    return device->ops->feature_name(bit);
+}
+
+void sk_block_submit(struct sk_block_queue *queue, struct sk_block_request *const *requests,
+                     uint32_t count)
+{
+    queue->ops->submit(queue, requests, count);
+}
+
+enum sk_status sk_block_poll(struct sk_block_queue *queue, uint32_t budget,
+                             uint32_t *out_completed)
+{
+    return queue->ops->poll(queue, budget, out_completed);
+}
+
+enum sk_status sk_block_wait(struct sk_block_queue *queue, uint64_t until_ns)
+{
+    return queue->ops->wait(queue, until_ns);
+}
+
+void sk_block_stop(struct sk_block_device *device, enum sk_status reason)
+{
+    device->ops->stop(device, reason);
+}
+
+enum sk_status sk_block_recover(struct sk_block_device *device, uint64_t timeout_ns)
+{
+    return device->ops->recover(device, timeout_ns);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* Reads and writes of any memory, on top of requests: map, submit, wait, unmap. */
+#include <skio/block.h>
+
+#include <skio/checked.h>
+
+/* What one request moves at most: pages that are nobody's neighbours still fit the list. */
+#define CHUNK_PAGES    32u
+#define CHUNK_BYTES    (CHUNK_PAGES * 4096u)
+#define CHUNK_SEGMENTS (CHUNK_PAGES + 1)
+
+struct waiter {
+    struct sk_block_request request;
+    bool done;
+};
+
+static void wake(struct sk_block_request *request)
+{
+    SK_CONTAINER_OF(request, struct waiter, request)->done = true;
+}
+
+static uint64_t deadline_after(const struct sk_block_device *device, uint64_t timeout_ns)
+{
+    const struct sk_platform *platform = device->platform;
+    uint64_t deadline;
+
+    if (timeout_ns == 0 ||
+        !sk_checked_add(platform->now_ns(platform->context), timeout_ns, &deadline)) {
+        return UINT64_MAX;
+    }
+    return deadline;
+}
+
+/*
+ * Waits until the request is done.  It always gets there: the driver's own
+ * timeout stops a device that stalls, and stopping it completes everything.
+ */
+static enum sk_status run(struct sk_block_queue *queue, struct waiter *waiter,
+                          uint64_t deadline_ns)
+{
+    struct sk_block_request *request = &waiter->request;
+
+    if (sk_block_poll(queue, 1, NULL) == SK_ERR_BUSY) {
+        return SK_ERR_BUSY; /* called from a completion: nobody could poll for this one */
+    }
+    request->complete = wake;
+    sk_block_submit(queue, &request, 1);
+    for (;;) {
+        enum sk_status status = sk_block_poll(queue, 0, NULL);
+
+        if (waiter->done) {
+            return request->status;
+        }
+        if (status == SK_OK) {
+            status = sk_block_wait(queue, deadline_ns);
+        }
+        if (status == SK_ERR_TIMEOUT) {
+            sk_block_stop(queue->device, SK_ERR_TIMEOUT);
+        }
+    }
+}
+
+static enum sk_status transfer_chunk(struct sk_block_queue *queue,
+                                     enum sk_block_operation operation, uint64_t sector,
+                                     uint8_t *data, uint64_t bytes, uint64_t deadline_ns)
+{
+    struct sk_dma_segment segments[CHUNK_SEGMENTS];
+    struct sk_dma_mapping mapping;
+    struct waiter waiter = { .done = false };
+    bool reading = operation == SK_BLOCK_READ;
+    enum sk_status status;
+    enum sk_status unmapped;
+
+    status = sk_dma_domain_map(queue->device->domain, data, bytes,
+                               reading ? SK_DMA_FROM_DEVICE : SK_DMA_TO_DEVICE, NULL, segments,
+                               CHUNK_SEGMENTS, &mapping);
+    if (status != SK_OK) {
+        return status;
+    }
+    waiter.request.operation = operation;
+    waiter.request.sector = sector;
+    waiter.request.segments = mapping.segments;
+    waiter.request.segment_count = (uint32_t)mapping.segment_count;
+    status = run(queue, &waiter, deadline_ns);
+    if (status == SK_ERR_IN_DOUBT) {
+        (void)sk_dma_domain_quarantine(&mapping);
+        return status;
+    }
+    unmapped = sk_dma_domain_unmap(&mapping, status == SK_OK ? bytes : 0);
+    return status != SK_OK ? status : unmapped;
+}
+
+static enum sk_status transfer(struct sk_block_queue *queue, enum sk_block_operation operation,
+                               uint64_t sector, uint8_t *data, uint64_t bytes,
+                               uint64_t timeout_ns)
+{
+    uint64_t deadline_ns = deadline_after(queue->device, timeout_ns);
+
+    if (data == NULL) {
+        return SK_ERR_INVALID;
+    }
+    if (bytes == 0 || bytes % queue->device->info.block_bytes != 0) {
+        return SK_ERR_SIZE;
+    }
+    if (!sk_checked_range(sector, bytes / SK_BLOCK_SECTOR_BYTES,
+                          queue->device->info.capacity_sectors)) {
+        return SK_ERR_RANGE;
+    }
+    while (bytes > 0) {
+        uint64_t chunk = bytes < CHUNK_BYTES ? bytes : CHUNK_BYTES;
+        enum sk_status status = transfer_chunk(queue, operation, sector, data, chunk, deadline_ns);
+
+        if (status != SK_OK) {
+            return status;
+        }
+        sector += chunk / SK_BLOCK_SECTOR_BYTES;
+        data += chunk;
+        bytes -= chunk;
+    }
+    return SK_OK;
+}
+
+enum sk_status sk_block_read(struct sk_block_queue *queue, uint64_t sector, void *out_data,
+                             uint64_t bytes, uint64_t timeout_ns)
+{
+    return transfer(queue, SK_BLOCK_READ, sector, out_data, bytes, timeout_ns);
+}
+
+enum sk_status sk_block_write(struct sk_block_queue *queue, uint64_t sector, const void *data,
+                              uint64_t bytes, uint64_t timeout_ns)
+{
+    /* The mapping is SK_DMA_TO_DEVICE: nothing writes through this pointer. */
+    return transfer(queue, SK_BLOCK_WRITE, sector, (uint8_t *)(uintptr_t)data, bytes, timeout_ns);
+}
+
+enum sk_status sk_block_flush(struct sk_block_queue *queue, uint64_t timeout_ns)
+{
+    struct waiter waiter = { .request = { .operation = SK_BLOCK_FLUSH } };
+
+    return run(queue, &waiter, deadline_after(queue->device, timeout_ns));
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The private state of the virtio block driver, and how its files divide the
+ * work:
+ *
+ *   virtio_blk.c         the driver: needs, probe, remove
+ *   virtio_blk_config.c  features and configuration, checked
+ *   virtio_blk_start.c   memory layout, start, stop, recovery
+ *   virtio_blk_queue.c   a request's way: submit, poll, wait
+ *   virtio_blk_mmio.c    the driver over MMIO
+ *
+ * A slot is everything one request at the device needs: a header, a status
+ * byte and a chain of descriptors, whose unchanging parts are written once at
+ * the start.  Slot and chain head correspond one to one, so the ids that the
+ * device returns are checked against private memory and free lists never
+ * touch shared memory.
+ *
+ * The life of the device is one atomic state.  Whoever finds a fault moves it
+ * from READY to RESETTING, resets, and leaves BROKEN (quiet) or IN_DOUBT (not
+ * seen to be quiet).  Each queue's owner completes its own requests when it
+ * sees either; so nothing is completed while the device could still write.
+ */
+#ifndef SKI_BLOCK_VIRTIO_BLK_H
+#define SKI_BLOCK_VIRTIO_BLK_H
+
+#include <skio/virtio_blk.h>
+
+#include "base/door.h"
+#include "virtio/device.h"
+#include "virtio/ring_split.h"
+
+/* Request types and answers; 5.2.6. */
+#define SKI_BLK_TYPE_IN     0u
+#define SKI_BLK_TYPE_OUT    1u
+#define SKI_BLK_TYPE_FLUSH  4u
+#define SKI_BLK_TYPE_GET_ID 8u
+
+#define SKI_BLK_STATUS_OK     0u
+#define SKI_BLK_STATUS_IOERR  1u
+#define SKI_BLK_STATUS_UNSUPP 2u
+#define SKI_BLK_STATUS_POISON 0xffu /* no device writes this */
+
+/* A slot's chain: the header, the data segments, the status; each linked to the next. */
+#define SKI_BLK_CHAIN_DATA  1u
+#define SKI_BLK_CHAIN_FIXED 2u
+
+/* 5.2.6, the header's u32 type and u32 reserved as one word. */
+struct ski_blk_header {
+    sk_le64 type;
+    sk_le64 sector;
+};
+
+_Static_assert(sizeof(struct ski_blk_header) == 16, "5.2.6");
+
+/* The timeout is counted in ticks of a quarter: a request's age needs no clock. */
+#define SKI_BLK_TICKS_PER_TIMEOUT 4u
+
+struct ski_blk_slot {
+    struct sk_block_request *request; /* NULL: free */
+    uint32_t bytes;                   /* of data in this part */
+    uint8_t tick;                     /* the queue's tick at its start */
+    uint16_t segments;                /* behind which its chain ends now; SKI_BLK_NO_CHAIN */
+};
+
+struct ski_blk;
+
+struct ski_blk_queue {
+    struct sk_block_queue queue; /* first: the public face */
+    struct ski_blk *blk;
+    struct ski_ring_split ring;
+
+    /* Shared memory. */
+    struct ski_ring_descriptor SKI_SHARED *chains;
+    struct ski_blk_header SKI_SHARED *headers;
+    uint8_t SKI_SHARED *statuses;
+    struct sk_virtio_queue_layout layout; /* as the device was told */
+    sk_daddr chains_address;
+    sk_daddr headers_address;
+    sk_daddr statuses_address;
+
+    /* Private memory. */
+    struct ski_blk_slot *slots;
+    uint16_t *free_slots;   /* a stack */
+    uint16_t *slot_of_head; /* direct chains; SKI_BLK_NO_SLOT: no head */
+    uint32_t free_count;
+    uint32_t slot_count;
+    uint16_t chain_length; /* descriptors of a slot */
+    bool indirect;
+    bool polling; /* inside poll: submit leaves publishing to it */
+
+    /* Limits of one request, copied for the hot path. */
+    uint32_t segment_count_max;
+    uint32_t segment_bytes_max;
+    uint32_t sector_mask; /* sectors of a block, less one */
+    uint32_t block_mask;  /* bytes of a block, less one */
+    uint64_t capacity_sectors;
+
+    /* Requests that wait for a slot, and those that only wait for their callback. */
+    struct sk_block_request *waiting;
+    struct sk_block_request **waiting_last;
+    struct sk_block_request *refused;
+    struct sk_block_request **refused_last;
+
+    /* Age and events. */
+    uint64_t next_tick_ns;
+    uint8_t tick;
+    uint8_t polls_since_look;
+    uint32_t config_events_seen;
+    uint32_t interrupts_seen;
+    sk_atomic_u32 interrupts; /* counted by the handler; waiters sleep on it */
+};
+
+#define SKI_BLK_NO_SLOT  0xffffu
+#define SKI_BLK_NO_CHAIN 0xffffu
+
+/* The configuration space as read, checked and defended; 5.2.4. */
+struct ski_blk_config {
+    uint64_t capacity;
+    uint64_t size_max;
+    uint64_t seg_max;
+    uint64_t blk_size;
+    uint64_t physical_block_exp;
+    uint64_t opt_io_size;
+    uint64_t writeback;
+    uint64_t num_queues;
+};
+
+struct ski_blk {
+    struct sk_block_device block; /* first: the public face */
+    struct sk_device_node *node;
+    struct ski_virtio_device virtio;
+    struct sk_virtio_blk_options options;
+    struct ski_blk_queue *queues;
+    struct sk_block_queue **faces; /* what block.queues points at */
+    uint32_t queue_count;
+    uint32_t queue_capacity; /* queues that the memory has room for */
+    bool flush_offered;
+    bool interrupt_attached;
+    bool holds_buffer;
+    sk_atomic_u32 config_events; /* counted by the handler */
+    enum sk_status reason;       /* why the device was stopped; set before the state */
+    void *scratch;               /* SK_BLOCK_IDENTITY_BYTES in the I/O buffer */
+    sk_daddr scratch_address;
+    uint8_t *buffer; /* the I/O buffer */
+    sk_daddr buffer_address;
+    struct sk_log_limit fault_lines;
+};
+
+/* Memory for the wanted queues: DMA and private. */
+struct ski_blk_memory {
+    uint64_t queue_bytes;   /* of the I/O buffer for one queue */
+    uint64_t buffer_bytes;  /* of the I/O buffer in all */
+    uint64_t private_bytes; /* after struct ski_blk: queues, slots, stacks */
+};
+
+/* SK_OK; SK_ERR_INVALID: an option is out of its range. */
+SK_MUST_CHECK enum sk_status ski_blk_check_options(const struct sk_virtio_blk_options *options);
+
+/* What checked options cost. */
+void ski_blk_memory_for(const struct sk_virtio_blk_options *options,
+                        struct ski_blk_memory *out_memory);
+
+/* The features that this driver implements, out of those wanted. */
+uint64_t ski_blk_wanted_features(const struct sk_virtio_blk_options *options);
+
+/*
+ * Reads the configuration, refuses what cannot be driven, and sets block.info
+ * up to the queues.  SK_OK; SK_ERR_MALFORMED, SK_ERR_UNSUPPORTED, SK_ERR_RANGE: logged.
+ */
+SK_MUST_CHECK enum sk_status ski_blk_configure(struct ski_blk *blk, uint32_t *out_num_queues);
+
+/* Reads the capacity of now into the queue, and for queue 0 into block.info. */
+SK_MUST_CHECK enum sk_status ski_blk_read_capacity(struct ski_blk_queue *queue);
+
+/* From reset to DRIVER_OK; the state is READY afterwards.  On failure the device was reset. */
+SK_MUST_CHECK enum sk_status ski_blk_start(struct ski_blk *blk, uint64_t timeout_ns);
+
+/* Stops the device for a reason; see sk_block_stop. */
+void ski_blk_stop(struct ski_blk *blk, enum sk_status reason);
+
+/*
+ * Stops the device, tries again if it is in doubt, and completes what all its
+ * queues had.  SK_OK: it is quiet; SK_ERR_IN_DOUBT.
+ */
+SK_MUST_CHECK enum sk_status ski_blk_quiesce(struct ski_blk *blk, enum sk_status reason,
+                                             uint64_t timeout_ns);
+
+/* sk_block_ops of this driver. */
+extern const struct sk_block_ops ski_blk_ops;
+
+/* Completes all that a stopped device had or would have had, up to `budget`; how many. */
+uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget);
+
+/* Calls back for requests that were refused; those that the callbacks submit stay. */
+void ski_blk_finish_refused(struct ski_blk_queue *queue);
+
+/* Prepares slots, chains and lists of a queue whose memory is laid out. */
+void ski_blk_queue_reset(struct ski_blk_queue *queue);
+
+void ski_blk_submit(struct sk_block_queue *face, struct sk_block_request *const *requests,
+                    uint32_t count);
+enum sk_status ski_blk_poll(struct sk_block_queue *face, uint32_t budget, uint32_t *out_completed);
+enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns);
+enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_ns);
+
+/* The interrupt handler; the argument is the struct ski_blk. */
+void ski_blk_interrupt(void *argument);
+
+/*
+ * The transport-independent driver.  A transport's driver puts a struct ski_blk
+ * into the node's driver memory at `offset` and opens its transport before it.
+ */
+SK_MUST_CHECK enum sk_status ski_blk_needs(const struct sk_virtio_blk_options *options,
+                                           size_t offset, struct sk_driver_needs *out_needs);
+SK_MUST_CHECK enum sk_status ski_blk_probe(struct sk_device_node *node, size_t offset,
+                                           const struct sk_virtio_blk_options *options,
+                                           struct sk_virtio_transport *transport);
+SK_MUST_CHECK enum sk_status ski_blk_remove(struct sk_device_node *node);
+
+/* The options of a driver, or the defaults. */
+const struct sk_virtio_blk_options *ski_blk_options(const struct sk_driver *driver);
+
+#endif

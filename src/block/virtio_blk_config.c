@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* Features and configuration of the virtio block driver; Virtio 1.2, 5.2.3 to 5.2.5. */
+#include "block/virtio_blk.h"
+
+#include <skio/checked.h>
+
+#define BIT(name) SK_VIRTIO_FEATURE(name)
+
+/* Largest block size that is believed; bytes. */
+#define BLOCK_BYTES_MAX (UINT64_C(1) << 20)
+
+/* Largest exponent of a physical block that is believed. */
+#define PHYSICAL_EXPONENT_MAX 16u
+
+/* More sectors than this have no byte address. */
+#define CAPACITY_MAX (UINT64_MAX / SK_BLOCK_SECTOR_BYTES)
+
+#define FIELD(at, size, bit, member)                                          \
+    {                                                                         \
+        .offset = (at), .width = (size), .feature = (bit),                    \
+        .out_offset = (uint16_t)offsetof(struct ski_blk_config, member)       \
+    }
+
+static const struct ski_virtio_field fields[] = {
+    FIELD(0, 8, SKI_VIRTIO_ALWAYS, capacity),
+    FIELD(8, 4, SK_VIRTIO_BLK_F_SIZE_MAX, size_max),
+    FIELD(12, 4, SK_VIRTIO_BLK_F_SEG_MAX, seg_max),
+    FIELD(20, 4, SK_VIRTIO_BLK_F_BLK_SIZE, blk_size),
+    FIELD(24, 1, SK_VIRTIO_BLK_F_TOPOLOGY, physical_block_exp),
+    FIELD(28, 4, SK_VIRTIO_BLK_F_TOPOLOGY, opt_io_size),
+    FIELD(32, 1, SK_VIRTIO_BLK_F_CONFIG_WCE, writeback),
+    FIELD(34, 2, SK_VIRTIO_BLK_F_MQ, num_queues),
+};
+
+#define FIELD_COUNT (sizeof(fields) / sizeof(fields[0]))
+
+uint64_t ski_blk_wanted_features(const struct sk_virtio_blk_options *options)
+{
+    uint64_t implemented = BIT(SK_VIRTIO_BLK_F_SIZE_MAX) | BIT(SK_VIRTIO_BLK_F_SEG_MAX) |
+                           BIT(SK_VIRTIO_BLK_F_RO) | BIT(SK_VIRTIO_BLK_F_BLK_SIZE) |
+                           BIT(SK_VIRTIO_BLK_F_FLUSH) | BIT(SK_VIRTIO_BLK_F_TOPOLOGY) |
+                           BIT(SK_VIRTIO_BLK_F_CONFIG_WCE) | BIT(SK_VIRTIO_F_INDIRECT_DESC) |
+                           BIT(SK_VIRTIO_F_EVENT_IDX) | BIT(SK_VIRTIO_F_ORDER_PLATFORM);
+
+    if (options->queue_count > 1) {
+        implemented |= BIT(SK_VIRTIO_BLK_F_MQ);
+    }
+    return implemented & options->features;
+}
+
+const char *sk_virtio_blk_feature_name(unsigned bit)
+{
+    static const char *const names[] = {
+        [SK_VIRTIO_BLK_F_SIZE_MAX] = "SIZE_MAX",
+        [SK_VIRTIO_BLK_F_SEG_MAX] = "SEG_MAX",
+        [SK_VIRTIO_BLK_F_GEOMETRY] = "GEOMETRY",
+        [SK_VIRTIO_BLK_F_RO] = "RO",
+        [SK_VIRTIO_BLK_F_BLK_SIZE] = "BLK_SIZE",
+        [SK_VIRTIO_BLK_F_FLUSH] = "FLUSH",
+        [SK_VIRTIO_BLK_F_TOPOLOGY] = "TOPOLOGY",
+        [SK_VIRTIO_BLK_F_CONFIG_WCE] = "CONFIG_WCE",
+        [SK_VIRTIO_BLK_F_MQ] = "MQ",
+        [SK_VIRTIO_BLK_F_DISCARD] = "DISCARD",
+        [SK_VIRTIO_BLK_F_WRITE_ZEROES] = "WRITE_ZEROES",
+        [SK_VIRTIO_BLK_F_LIFETIME] = "LIFETIME",
+        [SK_VIRTIO_BLK_F_SECURE_ERASE] = "SECURE_ERASE",
+        [SK_VIRTIO_BLK_F_ZONED] = "ZONED",
+        [SK_VIRTIO_F_INDIRECT_DESC] = "INDIRECT_DESC",
+        [SK_VIRTIO_F_EVENT_IDX] = "EVENT_IDX",
+        [SK_VIRTIO_F_VERSION_1] = "VERSION_1",
+        [SK_VIRTIO_F_ACCESS_PLATFORM] = "ACCESS_PLATFORM",
+        [SK_VIRTIO_F_RING_PACKED] = "RING_PACKED",
+        [SK_VIRTIO_F_IN_ORDER] = "IN_ORDER",
+        [SK_VIRTIO_F_ORDER_PLATFORM] = "ORDER_PLATFORM",
+        [SK_VIRTIO_F_SR_IOV] = "SR_IOV",
+        [SK_VIRTIO_F_NOTIFICATION_DATA] = "NOTIFICATION_DATA",
+        [SK_VIRTIO_F_NOTIF_CONFIG_DATA] = "NOTIF_CONFIG_DATA",
+        [SK_VIRTIO_F_RING_RESET] = "RING_RESET",
+    };
+
+    return bit < sizeof(names) / sizeof(names[0]) ? names[bit] : NULL;
+}
+
+static enum sk_status refuse(const struct ski_blk *blk, enum sk_status status, const char *what,
+                             uint64_t value)
+{
+    sk_log_print(blk->block.platform->log, SK_LOG_ERROR, "virtio-blk 0x%llx: %s (%llu): %s",
+                 (unsigned long long)blk->virtio.transport->address, what,
+                 (unsigned long long)value, sk_status_text(status));
+    return status;
+}
+
+static enum sk_status check_features(const struct ski_blk *blk)
+{
+    bool translated = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_ACCESS_PLATFORM);
+
+    /* A zoned disk written at random loses data: refused until it can be driven. */
+    if ((blk->virtio.offered & BIT(SK_VIRTIO_BLK_F_ZONED)) != 0) {
+        return refuse(blk, SK_ERR_UNSUPPORTED, "zoned device", 0);
+    }
+    /* Without ACCESS_PLATFORM the device uses physical addresses, past the IOMMU. */
+    if (blk->block.domain->iommu != NULL && !translated) {
+        return refuse(blk, SK_ERR_UNSUPPORTED, "IOMMU, but ACCESS_PLATFORM is not offered", 0);
+    }
+    return SK_OK;
+}
+
+static enum sk_status check_sizes(struct ski_blk *blk, const struct ski_blk_config *config)
+{
+    struct sk_block_info *info = &blk->block.info;
+    uint64_t block = SK_BLOCK_SECTOR_BYTES;
+
+    if (config->capacity > CAPACITY_MAX) {
+        return refuse(blk, SK_ERR_MALFORMED, "capacity in sectors", config->capacity);
+    }
+    if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_BLK_SIZE)) {
+        block = config->blk_size;
+        if (!sk_checked_is_power_of_two(block) || block < SK_BLOCK_SECTOR_BYTES ||
+            block > BLOCK_BYTES_MAX) {
+            return refuse(blk, SK_ERR_MALFORMED, "block size", block);
+        }
+    }
+    info->capacity_sectors = config->capacity;
+    info->block_bytes = (uint32_t)block;
+    info->physical_block_bytes = (uint32_t)block;
+    if (config->physical_block_exp <= PHYSICAL_EXPONENT_MAX &&
+        block << config->physical_block_exp <= UINT32_MAX) {
+        info->physical_block_bytes = (uint32_t)(block << config->physical_block_exp);
+    }
+    info->optimal_io_bytes = config->opt_io_size * block <= UINT32_MAX
+                                 ? (uint32_t)(config->opt_io_size * block)
+                                 : 0;
+    return SK_OK;
+}
+
+static uint32_t clamp_at_least_one(uint64_t value)
+{
+    return value == 0 ? 1 : (uint32_t)(value > UINT32_MAX ? UINT32_MAX : value);
+}
+
+static enum sk_status check_limits(struct ski_blk *blk, const struct ski_blk_config *config)
+{
+    struct sk_block_info *info = &blk->block.info;
+
+    info->segment_count_max = blk->options.segment_count;
+    if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_SEG_MAX) &&
+        clamp_at_least_one(config->seg_max) < info->segment_count_max) {
+        info->segment_count_max = clamp_at_least_one(config->seg_max);
+    }
+    info->segment_bytes_max = 0;
+    if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_SIZE_MAX)) {
+        info->segment_bytes_max = clamp_at_least_one(config->size_max);
+        if (info->segment_bytes_max * info->segment_count_max < info->block_bytes) {
+            return refuse(blk, SK_ERR_UNSUPPORTED, "no block fits a request; size_max",
+                          config->size_max);
+        }
+    }
+    return SK_OK;
+}
+
+static void set_cache(struct ski_blk *blk, const struct ski_blk_config *config)
+{
+    struct sk_block_info *info = &blk->block.info;
+
+    /* 5.2.5: without CONFIG_WCE a device that can flush is taken for write-back. */
+    blk->flush_offered = (blk->virtio.offered & BIT(SK_VIRTIO_BLK_F_FLUSH)) != 0;
+    info->cache = blk->flush_offered ? SK_BLOCK_CACHE_WRITE_BACK : SK_BLOCK_CACHE_WRITE_THROUGH;
+    if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_CONFIG_WCE)) {
+        info->cache = config->writeback != 0 ? SK_BLOCK_CACHE_WRITE_BACK
+                                             : SK_BLOCK_CACHE_WRITE_THROUGH;
+    }
+    info->read_only = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_RO);
+    info->features_offered = blk->virtio.offered;
+    info->features = blk->virtio.features;
+}
+
+enum sk_status ski_blk_configure(struct ski_blk *blk, uint32_t *out_num_queues)
+{
+    struct ski_blk_config config = { 0 };
+    enum sk_status status = check_features(blk);
+
+    if (status == SK_OK) {
+        status = ski_virtio_device_read_config(&blk->virtio, fields, FIELD_COUNT, &config);
+        if (status == SK_ERR_RANGE) {
+            return refuse(blk, status, "configuration space too short; fields", FIELD_COUNT);
+        }
+    }
+    if (status == SK_OK) {
+        status = check_sizes(blk, &config);
+    }
+    if (status == SK_OK) {
+        status = check_limits(blk, &config);
+    }
+    if (status != SK_OK) {
+        return status;
+    }
+    set_cache(blk, &config);
+    *out_num_queues = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_MQ)
+                          ? clamp_at_least_one(config.num_queues)
+                          : 1;
+    return SK_OK;
+}
+
+enum sk_status ski_blk_read_capacity(struct ski_blk_queue *queue)
+{
+    struct ski_blk *blk = queue->blk;
+    struct ski_blk_config config = { 0 };
+    enum sk_status status = ski_virtio_device_read_config(&blk->virtio, fields, 1, &config);
+
+    if (status == SK_OK && config.capacity > CAPACITY_MAX) {
+        status = refuse(blk, SK_ERR_MALFORMED, "capacity in sectors", config.capacity);
+    }
+    if (status != SK_OK) {
+        return status;
+    }
+    if (queue->queue.index == 0 && config.capacity != blk->block.info.capacity_sectors) {
+        if (sk_log_limit_pass(&blk->fault_lines)) {
+            sk_log_print(blk->block.platform->log, SK_LOG_INFO,
+                         "virtio-blk 0x%llx: capacity %llu sectors, was %llu",
+                         (unsigned long long)blk->virtio.transport->address,
+                         (unsigned long long)config.capacity,
+                         (unsigned long long)blk->block.info.capacity_sectors);
+        }
+        blk->block.info.capacity_sectors = config.capacity;
+    }
+    queue->capacity_sectors = config.capacity;
+    return SK_OK;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory layout, start, stop and recovery of the virtio block driver. */
+#include "block/virtio_blk.h"
+
+#include "base/bytes.h"
+
+/* Parts of a queue's memory begin at multiples of this; what a legacy ring needs. */
+#define QUEUE_ALIGNMENT 4096u
+
+/* One page at the end of the I/O buffer for the driver's own requests. */
+#define SCRATCH_BYTES 4096u
+
+/* Private memory is laid out in pieces of this alignment. */
+#define PRIVATE_ALIGNMENT 64u
+
+static uint64_t align_up(uint64_t value, uint64_t alignment)
+{
+    return (value + alignment - 1) & ~(alignment - 1); /* of checked options: no overflow */
+}
+
+enum sk_status ski_blk_check_options(const struct sk_virtio_blk_options *options)
+{
+    uint32_t size = options->queue_size;
+
+    if (options->queue_count < 1 || options->queue_count > SK_VIRTIO_BLK_QUEUES_MAX ||
+        size < 4 || size > SKI_RING_SIZE_MAX || (size & (size - 1)) != 0 ||
+        options->segment_count < 1 || options->segment_count > 254 ||
+        options->timeout_ns == 0 || options->control_timeout_ns == 0) {
+        return SK_ERR_INVALID;
+    }
+    return SK_OK;
+}
+
+/* The parts of one queue in the I/O buffer, as offsets. */
+struct queue_layout {
+    struct ski_ring_split_layout ring;
+    uint64_t headers;
+    uint64_t statuses;
+    uint64_t tables;
+    uint64_t bytes;
+};
+
+/* As for a legacy ring with indirect tables, whatever the device will offer. */
+static void lay_out_queue(uint32_t size, uint32_t segment_count, struct queue_layout *out_layout)
+{
+    uint64_t chain_bytes =
+        (uint64_t)(segment_count + SKI_BLK_CHAIN_FIXED) * sizeof(struct ski_ring_descriptor);
+
+    ski_ring_split_lay_out(size, QUEUE_ALIGNMENT, &out_layout->ring);
+    out_layout->headers = align_up(out_layout->ring.bytes, 64);
+    out_layout->statuses = out_layout->headers + (uint64_t)size * sizeof(struct ski_blk_header);
+    out_layout->tables = align_up(out_layout->statuses + size, 64);
+    out_layout->bytes = align_up(out_layout->tables + size * chain_bytes, QUEUE_ALIGNMENT);
+}
+
+static uint64_t private_queue_bytes(uint32_t size)
+{
+    return align_up((uint64_t)size * sizeof(struct ski_blk_slot), PRIVATE_ALIGNMENT) +
+           2 * align_up((uint64_t)size * sizeof(uint16_t), PRIVATE_ALIGNMENT);
+}
+
+void ski_blk_memory_for(const struct sk_virtio_blk_options *options,
+                        struct ski_blk_memory *out_memory)
+{
+    struct queue_layout layout;
+    uint64_t count = options->queue_count;
+
+    lay_out_queue(options->queue_size, options->segment_count, &layout);
+    out_memory->queue_bytes = layout.bytes;
+    out_memory->buffer_bytes = count * layout.bytes + SCRATCH_BYTES;
+    out_memory->private_bytes = align_up(count * sizeof(struct ski_blk_queue), PRIVATE_ALIGNMENT) +
+                                align_up(count * sizeof(struct sk_block_queue *),
+                                         PRIVATE_ALIGNMENT) +
+                                count * private_queue_bytes(options->queue_size);
+}
+
+/* The largest power of two that neither the options nor the device exceed. */
+static uint32_t choose_size(const struct ski_blk *blk, uint32_t max)
+{
+    uint32_t size = blk->options.queue_size;
+
+    while (size > max) {
+        size /= 2;
+    }
+    return size;
+}
+
+/* Slots and their chains: tables of their own, or parts of the descriptor table. */
+static enum sk_status choose_chains(struct ski_blk_queue *queue, uint32_t size)
+{
+    struct ski_blk *blk = queue->blk;
+    uint32_t segments = blk->block.info.segment_count_max;
+    uint32_t longest = size < 3 ? 0 : size - SKI_BLK_CHAIN_FIXED; /* 2.7.5: chain <= queue size */
+
+    queue->indirect = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_INDIRECT_DESC);
+    if (!queue->indirect && segments > 1) {
+        /* Several requests in flight are worth more than long ones. */
+        uint32_t share = size / 16 > SKI_BLK_CHAIN_FIXED + 1 ? size / 16 - SKI_BLK_CHAIN_FIXED : 1;
+
+        segments = segments < share ? segments : share;
+    }
+    segments = segments < longest ? segments : longest;
+    if (segments == 0 || (blk->block.info.segment_bytes_max != 0 &&
+                          segments * blk->block.info.segment_bytes_max <
+                              blk->block.info.block_bytes)) {
+        sk_log_print(blk->block.platform->log, SK_LOG_ERROR,
+                     "virtio-blk 0x%llx: a queue of %u entries cannot carry a request",
+                     (unsigned long long)blk->virtio.transport->address, size);
+        return SK_ERR_UNSUPPORTED;
+    }
+    queue->segment_count_max = segments;
+    queue->chain_length = (uint16_t)(segments + SKI_BLK_CHAIN_FIXED);
+    queue->slot_count = queue->indirect ? size : size / queue->chain_length;
+    return SK_OK;
+}
+
+/* Points the queue at its share of the I/O buffer and of the private memory. */
+static void place_queue(struct ski_blk_queue *queue, uint32_t size)
+{
+    struct ski_blk *blk = queue->blk;
+    struct ski_blk_memory memory;
+    struct queue_layout layout;
+    uint64_t offset;
+    uint8_t *base;
+
+    ski_blk_memory_for(&blk->options, &memory);
+    offset = queue->queue.index * memory.queue_bytes;
+    base = blk->buffer + offset;
+    lay_out_queue(size, blk->options.segment_count, &layout);
+    ski_ring_split_init(&queue->ring, base, (uint16_t)size, &layout.ring);
+    queue->ring.event_idx = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_EVENT_IDX);
+    queue->ring.device_order = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_ORDER_PLATFORM);
+    queue->headers = (struct ski_blk_header SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
+        base + layout.headers);
+    queue->statuses = ski_door_share(base + layout.statuses);
+    queue->chains = (struct ski_ring_descriptor SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
+        base + layout.tables);
+    queue->headers_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.headers);
+    queue->statuses_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.statuses);
+    queue->chains_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.tables);
+    if (!queue->indirect) {
+        queue->chains = queue->ring.descriptors;
+    }
+    queue->layout = (struct sk_virtio_queue_layout){
+        .size = (uint16_t)size,
+        .descriptors = { blk->buffer_address.raw + offset },
+        .driver_area = { blk->buffer_address.raw + offset + layout.ring.driver_area },
+        .device_area = { blk->buffer_address.raw + offset + layout.ring.device_area },
+        .cpu_descriptors = base,
+        .cpu_driver_area = base + layout.ring.driver_area,
+        .cpu_device_area = base + layout.ring.device_area,
+    };
+}
+
+/* The private arrays, sized for the largest ring the options allow. */
+static void place_private(struct ski_blk *blk)
+{
+    uint32_t size = blk->options.queue_size;
+    uint8_t *at = (uint8_t *)blk + align_up(sizeof(*blk), PRIVATE_ALIGNMENT);
+
+    blk->queues = (struct ski_blk_queue *)(void *)at;
+    at += align_up(blk->options.queue_count * sizeof(struct ski_blk_queue), PRIVATE_ALIGNMENT);
+    blk->faces = (struct sk_block_queue **)(void *)at;
+    at += align_up(blk->options.queue_count * sizeof(struct sk_block_queue *), PRIVATE_ALIGNMENT);
+    for (uint32_t i = 0; i < blk->options.queue_count; i++) {
+        struct ski_blk_queue *queue = &blk->queues[i];
+
+        queue->blk = blk;
+        queue->queue.ops = &ski_blk_ops;
+        queue->queue.device = &blk->block;
+        queue->queue.index = i;
+        blk->faces[i] = &queue->queue;
+        queue->slots = (struct ski_blk_slot *)(void *)at;
+        at += align_up(size * sizeof(struct ski_blk_slot), PRIVATE_ALIGNMENT);
+        queue->free_slots = (uint16_t *)(void *)at;
+        at += align_up(size * sizeof(uint16_t), PRIVATE_ALIGNMENT);
+        queue->slot_of_head = (uint16_t *)(void *)at;
+        at += align_up(size * sizeof(uint16_t), PRIVATE_ALIGNMENT);
+    }
+}
+
+static enum sk_status start_queue(struct ski_blk_queue *queue)
+{
+    struct ski_blk *blk = queue->blk;
+    struct sk_virtio_transport *transport = blk->virtio.transport;
+    struct sk_block_info *info = &blk->block.info;
+    uint32_t max;
+    uint32_t size;
+    enum sk_status status = transport->ops->get_queue_max(transport, queue->queue.index, &max);
+
+    if (status == SK_OK && max == 0) {
+        sk_log_print(blk->block.platform->log, SK_LOG_ERROR, "virtio-blk 0x%llx: no queue %u",
+                     (unsigned long long)transport->address, queue->queue.index);
+        status = SK_ERR_UNSUPPORTED;
+    }
+    if (status != SK_OK) {
+        return status;
+    }
+    size = choose_size(blk, max);
+    status = choose_chains(queue, size);
+    if (status != SK_OK) {
+        return status;
+    }
+    place_queue(queue, size);
+    queue->capacity_sectors = info->capacity_sectors;
+    queue->segment_bytes_max = info->segment_bytes_max == 0 ? UINT32_MAX
+                                                            : (uint32_t)info->segment_bytes_max;
+    queue->block_mask = info->block_bytes - 1;
+    queue->sector_mask = info->block_bytes / SK_BLOCK_SECTOR_BYTES - 1;
+    ski_blk_queue_reset(queue);
+    if (queue->queue.index == 0) {
+        info->queue_size = size;
+        info->queue_depth = queue->slot_count;
+        info->segment_count_max = queue->segment_count_max;
+    }
+    return transport->ops->enable_queue(transport, queue->queue.index, &queue->layout);
+}
+
+static enum sk_status start_steps(struct ski_blk *blk, uint64_t timeout_ns)
+{
+    uint32_t num_queues = 1;
+    uint64_t wanted = ski_blk_wanted_features(&blk->options);
+    enum sk_status status = ski_virtio_device_negotiate(&blk->virtio, wanted, timeout_ns);
+
+    if (status == SK_OK) {
+        status = ski_blk_configure(blk, &num_queues);
+    }
+    blk->queue_count =
+        num_queues < blk->options.queue_count ? num_queues : blk->options.queue_count;
+    blk->block.info.queue_count = blk->queue_count;
+    for (uint32_t i = 0; status == SK_OK && i < blk->queue_count; i++) {
+        status = start_queue(&blk->queues[i]);
+    }
+    if (status == SK_OK) {
+        status = ski_virtio_device_start(&blk->virtio);
+    }
+    return status;
+}
+
+enum sk_status ski_blk_start(struct ski_blk *blk, uint64_t timeout_ns)
+{
+    enum sk_status status;
+
+    if (blk->queues == NULL) {
+        place_private(blk);
+        blk->block.queues = blk->faces;
+    }
+    blk->block.state = SK_BLOCK_STATE_RESETTING; /* the interrupt handler only acknowledges */
+    status = start_steps(blk, timeout_ns);
+    if (status == SK_OK) {
+        blk->block.state = SK_BLOCK_STATE_READY;
+        return SK_OK;
+    }
+    ski_virtio_device_fail(&blk->virtio);
+    if (ski_virtio_device_reset(&blk->virtio, timeout_ns) == SK_OK) {
+        blk->block.state = SK_BLOCK_STATE_BROKEN;
+        return status;
+    }
+    blk->block.state = SK_BLOCK_STATE_IN_DOUBT;
+    return SK_ERR_IN_DOUBT;
+}
+
+void ski_blk_stop(struct ski_blk *blk, enum sk_status reason)
+{
+    uint32_t ready = SK_BLOCK_STATE_READY;
+    enum sk_status status;
+
+    if (!atomic_compare_exchange_strong(&blk->block.state, &ready, SK_BLOCK_STATE_RESETTING)) {
+        return;
+    }
+    blk->reason = reason == SK_OK ? SK_ERR_BROKEN : reason;
+    if (sk_log_limit_pass(&blk->fault_lines)) {
+        sk_log_print(blk->block.platform->log, reason == SK_ERR_GONE ? SK_LOG_DEBUG : SK_LOG_ERROR,
+                     "virtio-blk 0x%llx: stopped: %s",
+                     (unsigned long long)blk->virtio.transport->address,
+                     sk_status_text(blk->reason));
+    }
+    ski_virtio_device_fail(&blk->virtio);
+    status = ski_virtio_device_reset(&blk->virtio, blk->options.control_timeout_ns);
+    blk->block.state = status == SK_OK ? SK_BLOCK_STATE_BROKEN : SK_BLOCK_STATE_IN_DOUBT;
+}
+
+enum sk_status ski_blk_quiesce(struct ski_blk *blk, enum sk_status reason, uint64_t timeout_ns)
+{
+    uint32_t in_doubt = SK_BLOCK_STATE_IN_DOUBT;
+
+    ski_blk_stop(blk, reason);
+    if (atomic_compare_exchange_strong(&blk->block.state, &in_doubt, SK_BLOCK_STATE_RESETTING)) {
+        bool quiet = ski_virtio_device_reset(&blk->virtio, timeout_ns) == SK_OK;
+
+        blk->block.state = quiet ? SK_BLOCK_STATE_BROKEN : SK_BLOCK_STATE_IN_DOUBT;
+    }
+    for (uint32_t i = 0; i < blk->queue_count; i++) {
+        (void)ski_blk_drain(&blk->queues[i], UINT32_MAX);
+    }
+    return blk->block.state == SK_BLOCK_STATE_BROKEN ? SK_OK : SK_ERR_IN_DOUBT;
+}
+
+enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_ns)
+{
+    struct ski_blk *blk = SK_CONTAINER_OF(device, struct ski_blk, block);
+    struct sk_block_info before = device->info;
+    enum sk_status status;
+
+    if (device->state == SK_BLOCK_STATE_REMOVED) {
+        return SK_ERR_GONE;
+    }
+    for (uint32_t i = 0; i < blk->queue_count; i++) {
+        if (blk->queues[i].polling) {
+            return SK_ERR_BUSY;
+        }
+    }
+    timeout_ns = timeout_ns == 0 ? blk->options.control_timeout_ns : timeout_ns;
+    status = ski_blk_quiesce(blk, SK_ERR_BROKEN, timeout_ns);
+    if (status == SK_OK) {
+        status = ski_blk_start(blk, timeout_ns);
+    }
+    if (status != SK_OK) {
+        return status;
+    }
+    if (device->info.features != before.features ||
+        device->info.block_bytes != before.block_bytes ||
+        device->info.queue_count != before.queue_count) {
+        ski_blk_stop(blk, SK_ERR_UNSUPPORTED);
+        device->info.queue_count = before.queue_count;
+        return SK_ERR_UNSUPPORTED;
+    }
+    blk->queues[0].queue.statistics.recoveries++;
+    return SK_OK;
+}
+
+static void stop_device(struct sk_block_device *device, enum sk_status reason)
+{
+    ski_blk_stop(SK_CONTAINER_OF(device, struct ski_blk, block), reason);
+}
+
+const struct sk_block_ops ski_blk_ops = {
+    .submit = ski_blk_submit,
+    .poll = ski_blk_poll,
+    .wait = ski_blk_wait,
+    .recover = ski_blk_recover,
+    .stop = stop_device,
+    .feature_name = sk_virtio_blk_feature_name,
+};
