@@ -283,13 +283,17 @@ static uint64_t entries_blocks(const struct partition_scan *scan, const struct h
     return (bytes + scan->block_bytes - 1) / scan->block_bytes;
 }
 
+/*
+ * A table may describe a longer disk than this one (an image that was cut):
+ * then its partitions say so themselves.
+ */
 static bool numbers_hold(const struct partition_scan *scan, const struct header *header)
 {
     return header->entry_count > 0 && header->entry_count <= PARTITIONS_ENTRIES_MAX &&
            header->entry_bytes >= GPT_ENTRY_BYTES && header->entry_bytes <= scan->block_bytes &&
            sk_checked_is_power_of_two(header->entry_bytes) &&
-           header->first_usable <= header->last_usable &&
-           header->last_usable < scan->block_count &&
+           header->first_usable > 0 && header->first_usable <= header->last_usable &&
+           header->last_usable < UINT64_MAX / scan->block_bytes &&
            sk_checked_range(header->entries, entries_blocks(scan, header), scan->block_count);
 }
 

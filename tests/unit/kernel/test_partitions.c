@@ -290,8 +290,8 @@ static void test_partitions_scan__gpt_senseless_numbers_are_refused(void **state
     assert_header_refused(12, UINT32_MAX, 4);
     assert_header_refused(24, 2, 8);              /* its own place */
     assert_header_refused(40, 296, 8);            /* first usable behind the last */
-    assert_header_refused(48, 300, 8);            /* last usable behind the disk */
-    assert_header_refused(48, UINT64_MAX, 8);
+    assert_header_refused(40, 0, 8);
+    assert_header_refused(48, UINT64_MAX, 8);     /* last usable behind any disk */
     assert_header_refused(72, 290, 8);            /* entries reach behind the disk */
     assert_header_refused(72, UINT64_MAX, 8);
     assert_header_refused(80, 0, 4);              /* no entries, too many */
@@ -301,6 +301,19 @@ static void test_partitions_scan__gpt_senseless_numbers_are_refused(void **state
     assert_header_refused(84, 64, 4);
     assert_header_refused(84, 192, 4);
     assert_header_refused(84, 1024, 4);
+}
+
+static void test_partitions_scan__gpt_of_a_cut_disk_is_listed(void **state)
+{
+    (void)state;
+    gpt_disk(512);
+    disk.scan.block_count = 150;
+    scan();
+    assert_int_equal(disk.visit_count, 2);
+    assert_false(disk.report.primary_bad);
+    assert_true(disk.report.backup_bad);
+    assert_false(disk.visits[0].beyond);
+    assert_true(disk.visits[1].beyond);
 }
 
 static void test_partitions_scan__gpt_backup_is_looked_for_on_the_disk_only(void **state)
@@ -481,7 +494,7 @@ static void test_partitions_scan__no_table_is_none(void **state)
 static void test_partitions_scan__tiny_disks(void **state)
 {
     (void)state;
-    for (uint64_t blocks = 0; blocks < 40; blocks++) {
+    for (uint64_t blocks = 0; blocks < 34; blocks++) { /* not all of the entries */
         gpt_disk(512);
         disk.scan.block_count = blocks;
         scan();
@@ -564,6 +577,7 @@ int main(void)
         cmocka_unit_test(test_partitions_scan__gpt_two_bad_copies_list_nothing),
         cmocka_unit_test(test_partitions_scan__gpt_copies_that_differ_are_said),
         cmocka_unit_test(test_partitions_scan__gpt_senseless_numbers_are_refused),
+        cmocka_unit_test(test_partitions_scan__gpt_of_a_cut_disk_is_listed),
         cmocka_unit_test(test_partitions_scan__gpt_backup_is_looked_for_on_the_disk_only),
         cmocka_unit_test(test_partitions_scan__gpt_senseless_entries_are_left_out),
         cmocka_unit_test(test_partitions_scan__gpt_names_cannot_command_a_terminal),
