@@ -28,8 +28,9 @@ struct job {
     uint64_t bytes;       /* of all */
     uint64_t submitted;   /* bytes */
     uint64_t hashed;      /* bytes */
-    uint64_t shown_ns;
+    uint64_t next_ns;     /* when to show the progress next */
     bool interactive;
+    bool shown;
     bool stopped;         /* an error or ^C: nothing new is submitted */
     bool in_doubt;
 };
@@ -86,10 +87,11 @@ static void show_progress(struct job *job)
 {
     uint64_t now = arch_now_ns();
 
-    if (!job->interactive || now - job->shown_ns < PROGRESS_NS) {
+    if (!job->interactive || now < job->next_ns) {
         return;
     }
-    job->shown_ns = now;
+    job->next_ns = now + PROGRESS_NS;
+    job->shown = true;
     console_print("\r%3llu %%", (unsigned long long)(job->hashed / (job->bytes / 100 + 1)));
     if (console_take_break()) {
         job->stopped = true;
@@ -138,7 +140,7 @@ static enum shell_result print_digest(struct job *job)
     }
     sha256_finish(&job->sha256, digest);
     sha256_hex(digest, text);
-    console_print("%ssha256 %s %llu bytes\n", job->interactive ? "\r      \r" : "", text,
+    console_print("%ssha256 %s %llu bytes\n", job->shown ? "\r100 %\n" : "", text,
                   (unsigned long long)job->bytes);
     return SHELL_OK;
 }
@@ -150,6 +152,7 @@ static enum shell_result hash(struct job *job, uint64_t count)
         return SHELL_FAILED;
     }
     sha256_init(&job->sha256);
+    job->next_ns = arch_now_ns() + PROGRESS_NS;
     if (job->bytes == 0) {
         return print_digest(job);
     }
