@@ -66,7 +66,7 @@ static enum sk_status add_drivers(void)
     if (status == SK_OK) {
         status = sk_device_manager_add_driver(&devices, &ns16550a_driver);
     }
-    if (status == SK_OK && disk.name != NULL) {
+    if (status == SK_OK) {
         status = sk_device_manager_add_driver(&devices, &disk);
     }
     return status;
