@@ -7,6 +7,7 @@
 #include "base/door.h"
 
 #define CACHE_LINE_BYTES_DEFAULT 64u
+#define PAGE_BYTES_DEFAULT       4096u
 
 static bool is_power_or_zero(uint32_t value)
 {
@@ -382,12 +383,28 @@ enum sk_status ski_dma_domain_conceal(struct sk_dma_domain *domain, sk_daddr add
     return status;
 }
 
+static bool ends_on(const void *cpu, uint64_t bytes, uint64_t unit)
+{
+    return (((uint64_t)(uintptr_t)cpu | bytes) & (unit - 1)) == 0;
+}
+
 bool ski_dma_domain_owns_lines(const struct sk_dma_domain *domain, const void *cpu, uint64_t bytes)
 {
-    uint64_t line = domain->platform->cache_line_bytes;
+    uint32_t line = domain->platform->cache_line_bytes;
 
-    line = line == 0 ? CACHE_LINE_BYTES_DEFAULT : line;
-    return (((uint64_t)(uintptr_t)cpu | bytes) & (line - 1)) == 0;
+    return ends_on(cpu, bytes, line == 0 ? CACHE_LINE_BYTES_DEFAULT : line);
+}
+
+uint64_t ski_dma_domain_page_bytes(const struct sk_dma_domain *domain)
+{
+    uint32_t page = domain->platform->page_bytes;
+
+    return page == 0 ? PAGE_BYTES_DEFAULT : page;
+}
+
+bool ski_dma_domain_owns_pages(const struct sk_dma_domain *domain, const void *cpu, uint64_t bytes)
+{
+    return ends_on(cpu, bytes, ski_dma_domain_page_bytes(domain));
 }
 
 /*

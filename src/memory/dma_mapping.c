@@ -3,8 +3,6 @@
 
 #include "base/door.h"
 
-#define PAGE_BYTES_DEFAULT 4096u
-
 /* One map call on its way. */
 struct mapper {
     struct sk_dma_domain *domain;
@@ -199,13 +197,13 @@ static bool must_bounce(const struct mapper *mapper)
 {
     const struct sk_dma_domain *domain = mapper->domain;
     const struct sk_dma_mapping *mapping = mapper->mapping;
-    uintptr_t ends = (uintptr_t)mapping->cpu | (uintptr_t)mapping->bytes;
 
     if (domain->force_bounce) {
         return true;
     }
     /* An IOMMU shows whole pages: neighbours in them are nobody's business. */
-    if (domain->iommu != NULL && (ends & (mapper->page_bytes - 1)) != 0) {
+    if (domain->iommu != NULL &&
+        !ski_dma_domain_owns_pages(domain, mapping->cpu, mapping->bytes)) {
         return true;
     }
     if (domain->coherent) {
@@ -326,10 +324,9 @@ static uint64_t piece_bytes_max(const struct sk_dma_constraints *constraints, ui
 static enum sk_status prepare(struct mapper *mapper, const struct sk_dma_constraints *constraints)
 {
     struct sk_dma_constraints size = { .size_bytes = mapper->mapping->bytes };
-    uint32_t page_bytes = mapper->domain->platform->page_bytes;
     enum sk_status status = SK_OK;
 
-    mapper->page_bytes = page_bytes == 0 ? PAGE_BYTES_DEFAULT : page_bytes;
+    mapper->page_bytes = ski_dma_domain_page_bytes(mapper->domain);
     mapper->constraints = mapper->domain->limits;
     if (constraints != NULL) {
         struct sk_dma_constraints places = *constraints;

@@ -66,6 +66,12 @@ bool ski_dma_domain_maintains_caches(const struct sk_dma_domain *domain);
 /* True if both ends of the memory lie on cache lines, so that no neighbour shares one. */
 bool ski_dma_domain_owns_lines(const struct sk_dma_domain *domain, const void *cpu, uint64_t bytes);
 
+/* The same for pages: what an IOMMU shows. */
+bool ski_dma_domain_owns_pages(const struct sk_dma_domain *domain, const void *cpu, uint64_t bytes);
+
+/* The platform's page; bytes. */
+uint64_t ski_dma_domain_page_bytes(const struct sk_dma_domain *domain);
+
 /* The cache work and the ordering before a device gets memory, and after. */
 void ski_dma_domain_sync_for_device(const struct sk_dma_domain *domain, const void *cpu,
                                     uint64_t bytes, bool coherent);

@@ -199,6 +199,9 @@ static enum sk_status check_adoptable(const struct sk_dma_domain *domain, const 
     if (domain->force_bounce || size - 1 > UINT64_MAX - paddr.raw) {
         return SK_ERR_UNREACHABLE;
     }
+    if (domain->iommu != NULL && !ski_dma_domain_owns_pages(domain, cpu, size)) {
+        return SK_ERR_ALIGNMENT;
+    }
     if (domain->coherent) {
         return SK_OK;
     }

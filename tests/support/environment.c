@@ -125,12 +125,42 @@ static enum sk_status physical_of(void *context, const void *cpu, sk_paddr *out_
     return SK_ERR_NOT_FOUND;
 }
 
+/* Where the memory beneath the caches stands for a CPU address; NULL: there are no caches. */
+static uint8_t *beneath(const struct test_environment *env, const uint8_t *cpu)
+{
+    size_t zone_offset = (size_t)((uintptr_t)cpu - (uintptr_t)env->zone_memory);
+    size_t foreign_offset = (size_t)((uintptr_t)cpu - (uintptr_t)env->foreign_memory);
+
+    if (env->zone_beneath == NULL) {
+        return NULL;
+    }
+    if (zone_offset < env->zone_bytes) {
+        return env->zone_beneath + zone_offset;
+    }
+    assert_true(foreign_offset < env->foreign_pages * SK_DMA_PAGE_BYTES);
+    return env->foreign_beneath + foreign_offset;
+}
+
+/* Moves whole lines up or down, as hardware does. */
+static void move_lines(struct test_environment *env, const void *cpu, size_t bytes, bool down)
+{
+    uintptr_t line = (uintptr_t)cpu & ~(uintptr_t)(TEST_CACHE_LINE - 1);
+
+    for (; line < (uintptr_t)cpu + bytes; line += TEST_CACHE_LINE) {
+        uint8_t *upper = (uint8_t *)line;
+        uint8_t *lower = beneath(env, upper);
+
+        if (lower != NULL) {
+            memcpy(down ? lower : upper, down ? upper : lower, TEST_CACHE_LINE);
+        }
+    }
+}
+
 static void cache_clean(void *context, const void *cpu, size_t bytes)
 {
     struct test_environment *env = context;
 
-    (void)cpu;
-    (void)bytes;
+    move_lines(env, cpu, bytes, true);
     env->cleans++;
 }
 
@@ -138,9 +168,18 @@ static void cache_invalidate(void *context, const void *cpu, size_t bytes)
 {
     struct test_environment *env = context;
 
-    (void)cpu;
-    (void)bytes;
+    move_lines(env, cpu, bytes, false);
     env->invalidates++;
+}
+
+void test_environment_enable_caches(struct test_environment *env)
+{
+    env->zone_beneath = aligned_alloc(SK_DMA_PAGE_BYTES, env->zone_bytes);
+    env->foreign_beneath = aligned_alloc(SK_DMA_PAGE_BYTES, env->zone_bytes);
+    assert_non_null(env->zone_beneath);
+    assert_non_null(env->foreign_beneath);
+    memset(env->zone_beneath, 0x3c, env->zone_bytes);
+    memset(env->foreign_beneath, 0xc3, env->zone_bytes);
 }
 
 static void init_platform(struct test_environment *env)
@@ -219,6 +258,8 @@ static void release_memory(struct test_environment *env)
 {
     free(env->zone_memory);
     free(env->foreign_memory);
+    free(env->zone_beneath);
+    free(env->foreign_beneath);
     free(env->foreign_order);
     free(env->metadata);
 }
@@ -255,10 +296,12 @@ void *test_environment_foreign(struct test_environment *env, size_t page)
 void *test_environment_reach(const struct test_environment *env, uint64_t daddr, uint64_t bytes)
 {
     uint64_t offset = daddr - TEST_DEVICE_OFFSET - TEST_PADDR;
+    uint8_t *foreign =
+        env->foreign_beneath != NULL ? env->foreign_beneath : env->foreign_memory;
     uint64_t physical_page;
 
     if (offset < env->zone_bytes && bytes <= env->zone_bytes - offset) {
-        return env->zone_memory + offset;
+        return (env->zone_beneath != NULL ? env->zone_beneath : env->zone_memory) + offset;
     }
     offset = daddr - TEST_DEVICE_OFFSET - TEST_FOREIGN_PADDR;
     physical_page = offset / SK_DMA_PAGE_BYTES;
@@ -270,8 +313,7 @@ void *test_environment_reach(const struct test_environment *env, uint64_t daddr,
             if (page % 2 == 0 && page + 1 < env->foreign_pages) {
                 room += SK_DMA_PAGE_BYTES;
             }
-            return bytes <= room ? env->foreign_memory + page * SK_DMA_PAGE_BYTES +
-                                       offset % SK_DMA_PAGE_BYTES
+            return bytes <= room ? foreign + page * SK_DMA_PAGE_BYTES + offset % SK_DMA_PAGE_BYTES
                                  : NULL;
         }
     }

@@ -17,6 +17,8 @@
 #define TEST_FOREIGN_PADDR UINT64_C(0x200000000)
 #define TEST_DEVICE_OFFSET UINT64_C(0x4000000000)
 
+#define TEST_CACHE_LINE    64u
+
 struct test_environment {
     /* What the library gets. */
     struct sk_platform platform;
@@ -53,9 +55,11 @@ struct test_environment {
     void (*handler[32])(void *argument);
     void *handler_argument[32];
 
-    /* Caches. */
+    /* Caches: calls so far; and, once enabled, memory as the device sees it. */
     unsigned cleans;
     unsigned invalidates;
+    uint8_t *zone_beneath;
+    uint8_t *foreign_beneath;
 
     /* Memory. */
     uint8_t *zone_memory;
@@ -85,6 +89,12 @@ void *test_environment_foreign(struct test_environment *env, size_t page);
 
 /* What a device finds at an address: a CPU pointer, or NULL if it reaches nothing there. */
 void *test_environment_reach(const struct test_environment *env, uint64_t daddr, uint64_t bytes);
+
+/*
+ * From now on the CPU's view and the device's differ until cache maintenance
+ * copies lines between them: test_environment_reach gives the device's.
+ */
+void test_environment_enable_caches(struct test_environment *env);
 
 /* Puts a device behind map_mmio(base). */
 void test_environment_add_mmio(struct test_environment *env, uint64_t base,

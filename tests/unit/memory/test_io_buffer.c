@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "support/environment.h"
+#include "support/iommu.h"
 
 #define PAGES 32u
 #define PAGE  ((uint64_t)SK_DMA_PAGE_BYTES)
@@ -967,54 +967,10 @@ static void test_io_buffer__random_lives_leave_nothing_behind(void **state)
 
 /* IOMMU */
 
-/* Shows each page range at an address that its caller cannot guess, and fails on demand. */
-struct fake_iommu {
-    struct sk_dma_iommu hooks;
-    uint64_t next;
-    unsigned live;
-    unsigned calls;
-    unsigned fail_call; /* counts down over maps and unmaps; 0: never */
-};
-
-static bool iommu_fails(struct fake_iommu *iommu)
-{
-    iommu->calls++;
-    return iommu->fail_call != 0 && --iommu->fail_call == 0;
-}
-
-static enum sk_status iommu_map(void *context, sk_paddr paddr, uint64_t bytes,
-                                enum sk_dma_direction direction, sk_daddr *out_daddr)
-{
-    struct fake_iommu *iommu = context;
-
-    (void)direction;
-    if (iommu_fails(iommu)) {
-        return SK_ERR_NO_MEMORY;
-    }
-    iommu->live++;
-    *out_daddr = sk_daddr_make(iommu->next + paddr.raw % PAGE);
-    iommu->next += (bytes + 2 * PAGE) / PAGE * PAGE;
-    return SK_OK;
-}
-
-static enum sk_status iommu_unmap(void *context, sk_daddr daddr, uint64_t bytes)
-{
-    struct fake_iommu *iommu = context;
-
-    (void)daddr;
-    (void)bytes;
-    if (iommu_fails(iommu)) {
-        return SK_ERR_TIMEOUT;
-    }
-    iommu->live--;
-    return SK_OK;
-}
-
-static void make_iommu_domain(struct test_environment *env, struct fake_iommu *iommu,
+static void make_iommu_domain(struct test_environment *env, struct test_iommu *iommu,
                               struct sk_dma_domain *domain)
 {
-    *iommu = (struct fake_iommu){ .hooks = { iommu, iommu_map, iommu_unmap },
-                                  .next = UINT64_C(0x700000000000) };
+    test_iommu_init(iommu, UINT64_C(0x700000000000));
     make_domain(env, domain,
                 (struct sk_dma_domain_config){ .iommu = &iommu->hooks, .coherent = true });
 }
@@ -1024,7 +980,7 @@ static void test_io_buffer_create__iommu_says_the_address(void **state)
     struct test_environment *env = *state;
     struct sk_io_buffer buffer = SK_IO_BUFFER_EMPTY;
     struct sk_dma_domain domain;
-    struct fake_iommu iommu;
+    struct test_iommu iommu;
     sk_daddr address;
 
     make_iommu_domain(env, &iommu, &domain);
@@ -1042,7 +998,7 @@ static void test_io_buffer_create__iommu_address_that_does_not_fit_is_undone(voi
     struct test_environment *env = *state;
     struct sk_io_buffer buffer = SK_IO_BUFFER_EMPTY;
     struct sk_dma_domain domain;
-    struct fake_iommu iommu;
+    struct test_iommu iommu;
 
     make_iommu_domain(env, &iommu, &domain);
     iommu.next += PAGE;
@@ -1052,12 +1008,33 @@ static void test_io_buffer_create__iommu_address_that_does_not_fit_is_undone(voi
     assert_int_equal(sk_dma_domain_deinit(&domain), SK_OK);
 }
 
+static void test_io_buffer_adopt__iommu_shows_whole_pages_only(void **state)
+{
+    struct test_environment *env = *state;
+    uint8_t *page = test_environment_foreign(env, 0);
+    struct sk_io_buffer buffer = SK_IO_BUFFER_EMPTY;
+    struct sk_dma_domain domain;
+    struct test_iommu iommu;
+    sk_paddr paddr;
+
+    make_iommu_domain(env, &iommu, &domain);
+    assert_int_equal(env->platform.physical_of(env, page, &paddr), SK_OK);
+    assert_int_equal(sk_io_buffer_adopt(&buffer, &domain, page, paddr, PAGE - 1),
+                     SK_ERR_ALIGNMENT);
+    assert_int_equal(iommu.calls, 0);
+    assert_int_equal(sk_io_buffer_adopt(&buffer, &domain, page, paddr, PAGE), SK_OK);
+    assert_int_equal(iommu.live, 1);
+    assert_int_equal(sk_io_buffer_destroy(&buffer), SK_OK);
+    assert_int_equal(iommu.live, 0);
+    assert_int_equal(sk_dma_domain_deinit(&domain), SK_OK);
+}
+
 static void test_io_buffer_create__failing_iommu_leaks_nothing(void **state)
 {
     struct test_environment *env = *state;
     struct sk_io_buffer buffer = SK_IO_BUFFER_EMPTY;
     struct sk_dma_domain domain;
-    struct fake_iommu iommu;
+    struct test_iommu iommu;
 
     make_iommu_domain(env, &iommu, &domain);
     iommu.fail_call = 1;
@@ -1074,7 +1051,7 @@ static void test_io_buffer_destroy__failing_iommu_quarantines(void **state)
     struct sk_dma_domain_statistics domain_statistics;
     struct sk_dma_arena_statistics statistics;
     struct sk_dma_domain domain;
-    struct fake_iommu iommu;
+    struct test_iommu iommu;
 
     make_iommu_domain(env, &iommu, &domain);
     assert_int_equal(sk_io_buffer_create(&buffer, &domain, PAGE, 64), SK_OK);
@@ -1087,7 +1064,7 @@ static void test_io_buffer_destroy__failing_iommu_quarantines(void **state)
     assert_int_equal(domain_statistics.buffers_quarantined, 1);
     /* The same when a map that does not fit cannot be undone. */
     iommu.next += PAGE - iommu.next % (2 * PAGE);
-    iommu.fail_call = 2;
+    iommu.fail_unmap = 1;
     assert_int_equal(sk_io_buffer_create(&buffer, &domain, PAGE, 2 * PAGE), SK_ERR_IN_DOUBT);
     sk_dma_arena_get_statistics(&env->arena, &statistics);
     assert_int_equal(statistics.pages_quarantined, 2);
@@ -1141,6 +1118,7 @@ int main(void)
         TEST(test_io_buffer__random_lives_leave_nothing_behind),
         TEST(test_io_buffer_create__iommu_says_the_address),
         TEST(test_io_buffer_create__iommu_address_that_does_not_fit_is_undone),
+        TEST(test_io_buffer_adopt__iommu_shows_whole_pages_only),
         TEST(test_io_buffer_create__failing_iommu_leaks_nothing),
         TEST_ABANDON(test_io_buffer_destroy__failing_iommu_quarantines),
     };
