@@ -12,6 +12,7 @@ struct mapper {
     uint64_t piece_bytes_max; /* longest segment */
     uint64_t page_bytes;
     uint64_t done; /* bytes of the caller's memory that were looked at */
+    bool bounce;   /* the memory cannot be shown as it lies, but a copy may */
 };
 
 /* Physically contiguous bytes. */
@@ -102,7 +103,7 @@ static bool segments_are_allowed(const struct mapper *mapper)
     return true;
 }
 
-/* Without an IOMMU: translate page by page.  SK_ERR_UNREACHABLE: try a bounce. */
+/* Without an IOMMU: translate page by page. */
 static enum sk_status translate_pages(struct mapper *mapper)
 {
     while (mapper->done < mapper->mapping->bytes) {
@@ -114,14 +115,13 @@ static enum sk_status translate_pages(struct mapper *mapper)
             return status;
         }
         status = sk_dma_domain_translate(mapper->domain, chunk.paddr, chunk.bytes, &address);
-        if (status != SK_OK) {
-            return status;
-        }
-        if (!add_segments(mapper, address.raw, chunk.bytes)) {
+        if (status != SK_OK || !add_segments(mapper, address.raw, chunk.bytes)) {
+            mapper->bounce = true;
             return SK_ERR_UNREACHABLE;
         }
     }
-    return segments_are_allowed(mapper) ? SK_OK : SK_ERR_UNREACHABLE;
+    mapper->bounce = !segments_are_allowed(mapper);
+    return mapper->bounce ? SK_ERR_UNREACHABLE : SK_OK;
 }
 
 /* Undoes the IOMMU's maps, newest first, all of them; the first failure is the answer. */
@@ -151,11 +151,13 @@ static enum sk_status expose_chunk(struct mapper *mapper, struct chunk chunk)
         enum sk_status status;
 
         if (mapping->segment_count == mapper->segment_capacity) {
+            mapper->bounce = true;
             return SK_ERR_UNREACHABLE;
         }
         status = ski_dma_domain_expose(mapper->domain, chunk.paddr, bytes, mapping->direction,
                                        &mapper->constraints, &address);
         if (status != SK_OK) {
+            mapper->bounce = status == SK_ERR_UNREACHABLE;
             return status;
         }
         mapping->segments[mapping->segment_count++] =
@@ -166,7 +168,7 @@ static enum sk_status expose_chunk(struct mapper *mapper, struct chunk chunk)
     return SK_OK;
 }
 
-/* With an IOMMU: one map for each physically contiguous run.  SK_ERR_UNREACHABLE: try a bounce. */
+/* With an IOMMU: one map for each physically contiguous run. */
 static enum sk_status expose_runs(struct mapper *mapper)
 {
     struct chunk run = { { 0 }, 0 };
@@ -187,6 +189,7 @@ static enum sk_status expose_runs(struct mapper *mapper)
         status = expose_chunk(mapper, run);
     }
     if (status != SK_OK && conceal_segments(mapper->mapping) != SK_OK) {
+        mapper->bounce = false;
         status = SK_ERR_IN_DOUBT;
     }
     return status;
@@ -347,12 +350,13 @@ static enum sk_status prepare(struct mapper *mapper, const struct sk_dma_constra
 
 static enum sk_status map_somehow(struct mapper *mapper)
 {
-    enum sk_status status = SK_ERR_UNREACHABLE;
+    enum sk_status status = SK_OK;
 
-    if (!must_bounce(mapper)) {
+    mapper->bounce = must_bounce(mapper);
+    if (!mapper->bounce) {
         status = map_directly(mapper);
     }
-    if (status == SK_ERR_UNREACHABLE) {
+    if (mapper->bounce) {
         mapper->mapping->segment_count = 0;
         status = map_bounced(mapper);
     }
