@@ -56,10 +56,12 @@ _Static_assert(sizeof(struct ski_blk_header) == 16, "5.2.6");
 #define SKI_BLK_TICKS_PER_TIMEOUT 4u
 
 struct ski_blk_slot {
-    struct sk_block_request *request; /* NULL: free */
-    uint32_t bytes;                   /* of data in this part */
-    uint8_t tick;                     /* the queue's tick at its start */
-    uint16_t segments;                /* behind which its chain ends now; SKI_BLK_NO_CHAIN */
+    struct sk_block_request *request;            /* NULL: free */
+    struct ski_ring_descriptor SKI_SHARED *data; /* the chain's first data descriptor */
+    uint32_t bytes;                              /* of data in this part */
+    uint16_t base;     /* the chain's first descriptor, as links count: 0 in a table */
+    uint16_t segments; /* behind which its chain ends now; SKI_BLK_NO_CHAIN */
+    uint8_t tick;      /* the queue's tick at its start */
 };
 
 struct ski_blk;
@@ -93,6 +95,7 @@ struct ski_blk_queue {
     uint32_t segment_bytes_max;
     uint32_t sector_mask; /* sectors of a block, less one */
     uint32_t block_mask;  /* bytes of a block, less one */
+    bool read_only;
     uint64_t capacity_sectors;
 
     /* Requests that wait for a slot, and those that only wait for their callback. */

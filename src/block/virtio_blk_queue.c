@@ -107,7 +107,11 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
         queue->slot_of_head[head] = SKI_BLK_NO_SLOT;
     }
     for (uint32_t slot = 0; slot < queue->slot_count; slot++) {
-        queue->slots[slot] = (struct ski_blk_slot){ .segments = SKI_BLK_NO_CHAIN };
+        queue->slots[slot] = (struct ski_blk_slot){
+            .data = chain_of(queue, slot) + SKI_BLK_CHAIN_DATA,
+            .base = (uint16_t)base_of(queue, slot),
+            .segments = SKI_BLK_NO_CHAIN,
+        };
         queue->free_slots[slot] = (uint16_t)(queue->slot_count - 1 - slot);
         queue->slot_of_head[queue->indirect ? slot : slot * queue->chain_length] = (uint16_t)slot;
         prepare_slot(queue, slot);
@@ -124,8 +128,8 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
 }
 
 /* Starts one part in a free slot; the data descriptors are written already. */
-static void start_slot(struct ski_blk_queue *queue, uint32_t slot,
-                       struct sk_block_request *request, const struct part *part)
+static inline void start_slot(struct ski_blk_queue *queue, uint32_t slot,
+                              struct sk_block_request *request, const struct part *part)
 {
     struct ski_blk_slot *private = &queue->slots[slot];
 
@@ -140,20 +144,18 @@ static void start_slot(struct ski_blk_queue *queue, uint32_t slot,
     private->tick = queue->tick;
     request->parts++;
     queue->free_count--;
-    ski_ring_split_add(&queue->ring,
-                       (uint16_t)(queue->indirect ? slot : base_of(queue, slot)));
+    ski_ring_split_add(&queue->ring, queue->indirect ? (uint16_t)slot : private->base);
 }
 
 /* Links are all to the next descriptor, so a data segment is two words. */
-static void put_segment(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,
-                        uint64_t address, uint32_t bytes, uint32_t flags)
+static inline void put_segment(const struct ski_blk_slot *private, uint32_t index,
+                               uint64_t address, uint32_t bytes, uint32_t flags)
 {
-    uint32_t place = SKI_BLK_CHAIN_DATA + index;
-    struct ski_ring_descriptor SKI_SHARED *descriptor = chain_of(queue, slot) + place;
+    uint32_t next = private->base + SKI_BLK_CHAIN_DATA + index + 1;
 
-    ski_door_store64(&descriptor->address, address);
-    ski_door_store64(&descriptor->rest, ski_ring_rest(bytes, flags | SKI_RING_NEXT,
-                                                      base_of(queue, slot) + place + 1));
+    ski_door_store64(&private->data[index].address, address);
+    ski_door_store64(&private->data[index].rest,
+                     ski_ring_rest(bytes, flags | SKI_RING_NEXT, next));
 }
 
 /* ---- Parts ------------------------------------------------------------------------------- */
@@ -213,8 +215,8 @@ static void put_part(struct ski_blk_queue *queue, uint32_t slot, struct sk_block
         piece = piece < queue->segment_bytes_max ? piece : queue->segment_bytes_max;
         piece = piece < left ? piece : left;
         left -= piece;
-        put_segment(queue, slot, part->count++, segment->address.raw + request->segment_offset,
-                    piece, part->segment_flags);
+        put_segment(&queue->slots[slot], part->count++,
+                    segment->address.raw + request->segment_offset, piece, part->segment_flags);
         request->segment_offset += piece;
         if (request->segment_offset == segment->bytes) {
             request->segment_index++;
@@ -321,6 +323,40 @@ static enum sk_status check(const struct ski_blk_queue *queue, struct sk_block_r
     }
 }
 
+/*
+ * The usual request: one segment that the device takes whole.  True: it is in
+ * its slot.  False: look at it in full; nothing was done.
+ */
+static inline bool start_simple(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    const struct sk_dma_segment *segment = request->segments;
+    bool writes = request->operation == SK_BLOCK_WRITE;
+    struct part part = { .type = writes ? SKI_BLK_TYPE_OUT : SKI_BLK_TYPE_IN,
+                         .sector = request->sector,
+                         .count = 1 };
+    uint32_t slot;
+
+    if (request->segment_count != 1 || queue->free_count == 0 || queue->waiting != NULL ||
+        (request->operation != SK_BLOCK_READ && (!writes || queue->read_only))) {
+        return false;
+    }
+    part.bytes = segment->bytes;
+    if (part.bytes == 0 || part.bytes > queue->segment_bytes_max ||
+        (part.bytes & queue->block_mask) != 0 || (part.sector & queue->sector_mask) != 0 ||
+        !sk_checked_range(part.sector, part.bytes / SK_BLOCK_SECTOR_BYTES,
+                          queue->capacity_sectors)) {
+        return false;
+    }
+    request->status = SK_OK;
+    request->parts = 0;
+    request->bytes_left = 0;
+    slot = queue->free_slots[queue->free_count - 1];
+    put_segment(&queue->slots[slot], 0, segment->address.raw, part.bytes,
+                writes ? 0 : SKI_RING_WRITE);
+    start_slot(queue, slot, request, &part);
+    return true;
+}
+
 static void start(struct ski_blk_queue *queue, struct sk_block_request *request)
 {
     enum sk_status status;
@@ -343,7 +379,7 @@ static void start(struct ski_blk_queue *queue, struct sk_block_request *request)
     }
 }
 
-static void publish(struct ski_blk_queue *queue)
+static inline void publish(struct ski_blk_queue *queue)
 {
     struct sk_virtio_transport *transport = queue->blk->virtio.transport;
 
@@ -363,10 +399,14 @@ void ski_blk_submit(struct sk_block_queue *face, struct sk_block_request *const 
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
 
+    bool ready = is_ready(queue);
+
     for (uint32_t i = 0; i < count; i++) {
-        start(queue, requests[i]);
+        if (!ready || !start_simple(queue, requests[i])) {
+            start(queue, requests[i]);
+        }
     }
-    if (!queue->polling && is_ready(queue)) {
+    if (!queue->polling && ready) {
         publish(queue);
     }
 }
@@ -403,23 +443,23 @@ static enum sk_status status_of(uint8_t answer)
     }
 }
 
-static void count_part(struct ski_blk_queue *queue, enum sk_block_operation operation,
-                       uint32_t bytes, enum sk_status status)
+static inline void count_part(struct ski_blk_queue *queue, enum sk_block_operation operation,
+                              uint32_t bytes, enum sk_status status)
 {
     struct sk_block_statistics *statistics = &queue->queue.statistics;
 
     statistics->parts++;
     if (status != SK_OK) {
         statistics->errors_io++;
-    } else if (operation == SK_BLOCK_WRITE) {
-        statistics->bytes_written += bytes;
     } else if (operation == SK_BLOCK_READ) {
         statistics->bytes_read += bytes;
+    } else if (operation == SK_BLOCK_WRITE) {
+        statistics->bytes_written += bytes;
     }
 }
 
 /* Frees the slot of a part that ended; true if its request has ended with it. */
-static bool end_part(struct ski_blk_queue *queue, uint32_t slot, enum sk_status status)
+static inline bool end_part(struct ski_blk_queue *queue, uint32_t slot, enum sk_status status)
 {
     struct sk_block_request *request = queue->slots[slot].request;
 
@@ -449,7 +489,7 @@ static void violated(struct ski_blk_queue *queue, const char *what, uint32_t val
  * Takes one used element.  Stores the request that ended with it, or NULL.
  * False: the device broke the protocol and was stopped.
  */
-static bool take_one(struct ski_blk_queue *queue, struct sk_block_request **out_ended)
+static inline bool take_one(struct ski_blk_queue *queue, struct sk_block_request **out_ended)
 {
     uint32_t id = ski_ring_split_take(&queue->ring);
     uint32_t slot = id < queue->ring.size ? queue->slot_of_head[id] : SKI_BLK_NO_SLOT;

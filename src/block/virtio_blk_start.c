@@ -205,6 +205,7 @@ static enum sk_status start_queue(struct ski_blk_queue *queue)
     queue->capacity_sectors = info->capacity_sectors;
     queue->segment_bytes_max = info->segment_bytes_max == 0 ? UINT32_MAX
                                                             : (uint32_t)info->segment_bytes_max;
+    queue->read_only = info->read_only;
     queue->block_mask = info->block_bytes - 1;
     queue->sector_mask = info->block_bytes / SK_BLOCK_SECTOR_BYTES - 1;
     ski_blk_queue_reset(queue);

@@ -17,7 +17,6 @@
 #define SKI_VIRTIO_RING_SPLIT_H
 
 #include <skio/status.h>
-#include <skio/virtio_transport.h>
 
 #include "base/door.h"
 
