@@ -12,20 +12,49 @@ static const uint32_t constants[64] = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-#define ROTATE(x, n) ((x) >> (n) | (x) << (32 - (n)))
-#define SIGMA0(x)    (ROTATE(x, 2) ^ ROTATE(x, 13) ^ ROTATE(x, 22))
-#define SIGMA1(x)    (ROTATE(x, 6) ^ ROTATE(x, 11) ^ ROTATE(x, 25))
-#define GAMMA0(x)    (ROTATE(x, 7) ^ ROTATE(x, 18) ^ (x) >> 3)
-#define GAMMA1(x)    (ROTATE(x, 17) ^ ROTATE(x, 19) ^ (x) >> 10)
+/*
+ * Variables are 64 bits wide and only their low halves count: a machine without
+ * 32-bit arithmetic of its own then has nothing to extend after each step.  With
+ * the low half in both halves, a shift is a rotation.
+ */
+#define SPREAD(x)    ((x) << 32 | (uint32_t)(x))
+#define ROTATED(x, i, j, k) ((x) >> (i) ^ (x) >> (j) ^ (x) >> (k))
+
+static inline uint64_t sigma0(uint64_t x)
+{
+    x = SPREAD(x);
+    return ROTATED(x, 2, 13, 22);
+}
+
+static inline uint64_t sigma1(uint64_t x)
+{
+    x = SPREAD(x);
+    return ROTATED(x, 6, 11, 25);
+}
+
+static inline uint64_t gamma0(uint32_t word)
+{
+    uint64_t x = SPREAD((uint64_t)word);
+
+    return x >> 7 ^ x >> 18 ^ word >> 3;
+}
+
+static inline uint64_t gamma1(uint32_t word)
+{
+    uint64_t x = SPREAD((uint64_t)word);
+
+    return x >> 17 ^ x >> 19 ^ word >> 10;
+}
+
 #define CHOOSE(x, y, z)   ((z) ^ ((x) & ((y) ^ (z))))
-#define MAJORITY(x, y, z) (((x) & (y)) | ((z) & ((x) | (y))))
+#define MAJORITY(x, y, z) ((y) ^ (((x) ^ (y)) & ((y) ^ (z)))) /* the last term is the next one's first */
 
 /* The roles of the eight variables move by one each round; unrolled, nothing has to be copied. */
 #define ROUND(a, b, c, d, e, f, g, h, i)                                        \
     do {                                                                        \
-        uint32_t sum_ = h + SIGMA1(e) + CHOOSE(e, f, g) + constants[i] + w[(i) & 15]; \
-        d += sum_;                                                              \
-        h = sum_ + SIGMA0(a) + MAJORITY(a, b, c);                               \
+        h += sigma1(e) + CHOOSE(e, f, g) + constants[i] + w[(i) & 15];          \
+        d += h;                                                                 \
+        h += sigma0(a) + MAJORITY(a, b, c);                                     \
     } while (0)
 #define EIGHT_ROUNDS(i)                        \
     do {                                       \
@@ -43,7 +72,7 @@ static const uint32_t constants[64] = {
 static inline void schedule(uint32_t w[16])
 {
 #define NEXT(i) \
-    w[i] += GAMMA1(w[((i) + 14) & 15]) + w[((i) + 9) & 15] + GAMMA0(w[((i) + 1) & 15])
+    w[i] += (uint32_t)(gamma1(w[((i) + 14) & 15]) + w[((i) + 9) & 15] + gamma0(w[((i) + 1) & 15]))
     NEXT(0);
     NEXT(1);
     NEXT(2);
@@ -70,8 +99,8 @@ static inline uint32_t load(const uint8_t *bytes)
 
 static void compress(uint32_t state[8], const uint8_t *block)
 {
-    uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
-    uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+    uint64_t a = state[0], b = state[1], c = state[2], d = state[3];
+    uint64_t e = state[4], f = state[5], g = state[6], h = state[7];
     uint32_t w[16];
 
     for (unsigned i = 0; i < 16; i++) {
@@ -88,14 +117,14 @@ static void compress(uint32_t state[8], const uint8_t *block)
     schedule(w);
     EIGHT_ROUNDS(48);
     EIGHT_ROUNDS(56);
-    state[0] += a;
-    state[1] += b;
-    state[2] += c;
-    state[3] += d;
-    state[4] += e;
-    state[5] += f;
-    state[6] += g;
-    state[7] += h;
+    state[0] += (uint32_t)a;
+    state[1] += (uint32_t)b;
+    state[2] += (uint32_t)c;
+    state[3] += (uint32_t)d;
+    state[4] += (uint32_t)e;
+    state[5] += (uint32_t)f;
+    state[6] += (uint32_t)g;
+    state[7] += (uint32_t)h;
 }
 
 void sha256_init(struct sha256 *sha256)
