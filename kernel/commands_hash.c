@@ -24,14 +24,14 @@ struct job {
     struct sk_io_buffer buffer;
     struct lane lanes[LANES];
     struct sha256 sha256;
-    uint64_t first;       /* sector */
-    uint64_t bytes;       /* of all */
-    uint64_t submitted;   /* bytes */
-    uint64_t hashed;      /* bytes */
-    uint64_t next_ns;     /* when to show the progress next */
+    uint64_t first;     /* sector */
+    uint64_t bytes;     /* of all */
+    uint64_t submitted; /* bytes */
+    uint64_t hashed;    /* bytes */
+    uint64_t next_ns;   /* when to show the progress next */
     bool interactive;
     bool shown;
-    bool stopped;         /* an error or ^C: nothing new is submitted */
+    bool stopped; /* an error or ^C: nothing new is submitted */
     bool in_doubt;
 };
 
@@ -92,7 +92,7 @@ static void show_progress(struct job *job)
     }
     job->next_ns = now + PROGRESS_NS;
     job->shown = true;
-    console_print("\r%3llu %%", (unsigned long long)(job->hashed / (job->bytes / 100 + 1)));
+    console_print("\r%3lu %%", (job->hashed / (job->bytes / 100 + 1)));
     if (console_take_break()) {
         job->stopped = true;
         console_print("\rhash: stopped\n");
@@ -140,8 +140,7 @@ static enum shell_result print_digest(struct job *job)
     }
     sha256_finish(&job->sha256, digest);
     sha256_hex(digest, text);
-    console_print("%ssha256 %s %llu bytes\n", job->shown ? "\r100 %\n" : "", text,
-                  (unsigned long long)job->bytes);
+    console_print("%ssha256 %s %lu bytes\n", job->shown ? "\r100 %\n" : "", text, job->bytes);
     return SHELL_OK;
 }
 
@@ -171,9 +170,8 @@ enum shell_result command_hash(const struct shell_call *call)
     uint64_t count;
 
     job = (struct job){ .interactive = call->interactive };
-    if (call->count != 0 &&
-        (call->count != 2 || !command_number(call, "hash", 0, &job.first) ||
-         !command_number(call, "hash", 1, &count))) {
+    if (call->count != 0 && (call->count != 2 || !command_number(call, "hash", 0, &job.first) ||
+                             !command_number(call, "hash", 1, &count))) {
         return SHELL_USAGE;
     }
     if (!disk_open(&job.disk)) {

@@ -72,8 +72,7 @@ enum shell_result command_write(const struct shell_call *call)
     }
     status = sk_block_write(disk.queue, sector, block, disk.info.block_bytes, 0);
     if (status == SK_OK) {
-        console_print("write: %u bytes at sector %llu\n", (unsigned)disk.info.block_bytes,
-                      (unsigned long long)sector);
+        console_print("write: %u bytes at sector %lu\n", (unsigned)disk.info.block_bytes, sector);
     }
     return finish(&disk, "write", sector, block, status);
 }
@@ -116,8 +115,8 @@ enum shell_result command_fill(const struct shell_call *call)
         done += status == SK_OK ? bytes / SK_BLOCK_SECTOR_BYTES : 0;
     }
     if (status == SK_OK) {
-        console_print("fill: %llu sectors from sector %llu on with 0x%02x\n",
-                      (unsigned long long)count, (unsigned long long)sector, (unsigned)byte);
+        console_print("fill: %lu sectors from sector %lu on with 0x%02x\n", count, sector,
+                      (unsigned)byte);
     }
     return finish(&disk, "fill", sector + done, memory, status);
 }
@@ -167,9 +166,8 @@ static bool compare(const uint8_t *memory, uint64_t sector, uint64_t bytes, uint
             }
         }
         if (wanted[inside] != memory[at]) {
-            console_print("verify: sector %llu differs at byte %llu: wrote 0x%02x, read 0x%02x\n",
-                          (unsigned long long)(sector + at / SK_BLOCK_SECTOR_BYTES),
-                          (unsigned long long)inside, wanted[inside], memory[at]);
+            console_print("verify: sector %lu differs at byte %lu: wrote 0x%02x, read 0x%02x\n",
+                          sector + at / SK_BLOCK_SECTOR_BYTES, inside, wanted[inside], memory[at]);
             return false;
         }
     }
@@ -256,9 +254,8 @@ enum shell_result command_verify(const struct shell_call *call)
     }
     good = verify(&job);
     if (good) {
-        console_print("verify: %llu sectors from sector %llu on read back as written, seed %llu\n",
-                      (unsigned long long)job.count, (unsigned long long)job.sector,
-                      (unsigned long long)job.seed);
+        console_print("verify: %lu sectors from sector %lu on read back as written, seed %lu\n",
+                      job.count, job.sector, job.seed);
     }
     if (sk_block_get_state(job.disk.device) != SK_BLOCK_STATE_IN_DOUBT) {
         aligned_free(job.memory);
