@@ -146,7 +146,9 @@ enum shell_result command_parts(const struct shell_call *call)
         table.disk.info.capacity_sectors / (table.disk.info.block_bytes / SK_BLOCK_SECTOR_BYTES);
     status = partitions_scan(&table.scan, &report);
     if (status != SK_OK) {
-        console_print("parts: %s\n", sk_status_text(status));
+        console_print("parts: %s\n", status == SK_ERR_INVALID
+                                         ? "blocks of more than 4096 bytes are not understood"
+                                         : sk_status_text(status));
         return SHELL_FAILED;
     }
     print_report(&report);

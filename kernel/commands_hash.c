@@ -9,7 +9,6 @@
 #include "lib/sha256.h"
 
 #define LANES       4u
-#define CHUNK_BYTES (256u << 10)
 #define PROGRESS_NS UINT64_C(250000000)
 
 struct lane {
@@ -48,13 +47,13 @@ static bool prepare(struct job *job, unsigned index)
     uint64_t left = job->bytes - job->submitted;
     enum sk_status status;
 
-    lane->bytes = left < CHUNK_BYTES ? left : CHUNK_BYTES;
+    lane->bytes = left < DISK_CHUNK_BYTES ? left : DISK_CHUNK_BYTES;
     lane->done = false;
     if (lane->bytes == 0 || job->stopped) {
         lane->bytes = 0;
         return false;
     }
-    status = sk_io_buffer_segment(&job->buffer, (uint64_t)index * CHUNK_BYTES, lane->bytes,
+    status = sk_io_buffer_segment(&job->buffer, (uint64_t)index * DISK_CHUNK_BYTES, lane->bytes,
                                   &lane->segment);
     if (status != SK_OK) {
         disk_report("hash", "buffer", 0, status);
@@ -111,7 +110,7 @@ static void take(struct job *job, unsigned index)
         job->stopped = true;
     }
     if (!job->stopped) {
-        sha256_update(&job->sha256, data + (size_t)index * CHUNK_BYTES, (size_t)lane->bytes);
+        sha256_update(&job->sha256, data + (size_t)index * DISK_CHUNK_BYTES, (size_t)lane->bytes);
         job->hashed += lane->bytes;
         show_progress(job);
     }
@@ -156,7 +155,7 @@ static enum shell_result hash(struct job *job, uint64_t count)
         return print_digest(job);
     }
     if (!disk_check_blocks(&job->disk, "hash", job->first, count) ||
-        !disk_buffer(&job->disk, "hash", &job->buffer, LANES * CHUNK_BYTES)) {
+        !disk_buffer(&job->disk, "hash", &job->buffer, LANES * DISK_CHUNK_BYTES)) {
         return SHELL_FAILED;
     }
     run(job);

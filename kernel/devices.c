@@ -11,6 +11,7 @@
 
 #define MANAGER_BYTES (256u << 10)
 #define DOMAINS       8u
+#define NS_PER_MS     UINT64_C(1000000)
 
 struct sk_device_manager devices;
 
@@ -62,6 +63,8 @@ static enum sk_status add_drivers(void)
     plic.options = &plic_options;
     disk = sk_virtio_blk_mmio_driver;
     disk.options = &settings.disk;
+    settings.disk.refuse_legacy = !settings.legacy;
+    settings.disk.timeout_ns = settings.timeout_ms * NS_PER_MS;
     status = sk_device_manager_add_driver(&devices, &plic);
     if (status == SK_OK) {
         status = sk_device_manager_add_driver(&devices, &ns16550a_driver);

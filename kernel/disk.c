@@ -33,6 +33,11 @@ bool disk_open(struct disk *out_disk)
     }
     out_disk->queue = sk_block_get_queue(out_disk->device, 0);
     sk_block_get_info(out_disk->device, &out_disk->info);
+    if (out_disk->info.block_bytes > DISK_CHUNK_BYTES) {
+        console_print("the disk's blocks of %u bytes are too large, at most %u can be used\n",
+                      out_disk->info.block_bytes, DISK_CHUNK_BYTES);
+        return false;
+    }
     return out_disk->queue != NULL;
 }
 
