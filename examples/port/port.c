@@ -48,7 +48,7 @@ static enum sk_status physical_of(void *context, const void *cpu, sk_paddr *out_
 /* [end] */
 
 /* [platform] */
-const struct sk_platform port_platform = {
+struct sk_platform port_platform = {
     .log = &port_log,
     .now_ns = now_ns,
     .map_mmio = map_mmio,

@@ -5,7 +5,7 @@
 #include <skio/skio.h>
 
 /* What skio asks of this kernel. */
-extern const struct sk_platform port_platform;
+extern struct sk_platform port_platform;
 
 /* Reads the first sector of the disk whose registers are at `registers`. */
 enum sk_status port_read_first_sector(sk_paddr registers, void *out_sector);
