@@ -56,10 +56,9 @@ void command_size_text(uint64_t bytes, char *out, size_t out_bytes)
         unit++;
     }
     if (unit == 0) {
-        (void)sk_text_format(out, out_bytes, "%llu bytes", (unsigned long long)bytes);
+        (void)sk_text_format(out, out_bytes, "%lu bytes", bytes);
     } else {
-        (void)sk_text_format(out, out_bytes, "%llu.%llu %s", (unsigned long long)bytes,
-                             (unsigned long long)(rest * 10 / 1024), units[unit]);
+        (void)sk_text_format(out, out_bytes, "%lu.%lu %s", bytes, rest * 10 / 1024, units[unit]);
     }
 }
 
@@ -71,7 +70,8 @@ enum shell_result command_help(const struct shell_call *call)
         char form[96];
 
         (void)sk_text_format(form, sizeof(form), "%s %s", command->name, command->usage);
-        console_print("  %-32s %s%s\n", form, text_length(form) > 32 ? "\n                                   " : "",
+        console_print("  %-32s %s%s\n", form,
+                      text_length(form) > 32 ? "\n                                   " : "",
                       command->summary);
     }
     console_print("numbers are decimal or 0x...; a sector has 512 bytes; ; separates commands\n"
@@ -88,24 +88,21 @@ static void print_buffer(const struct sk_device_node *node)
         console_print("-\n");
         return;
     }
-    console_print("%llu bytes at 0x%llx\n",
-                  (unsigned long long)sk_io_buffer_size(node->dma_buffer),
-                  (unsigned long long)address.raw);
+    console_print("%lu bytes at 0x%lx\n", sk_io_buffer_size(node->dma_buffer), address.raw);
 }
 
 static void print_node(const struct sk_device_node *node)
 {
     char interrupt[12] = "-";
-    const char *state = node->state == SK_DEVICE_STATE_FAILED ? sk_status_name(node->probe_status)
-                                                              : "";
+    const char *state =
+        node->state == SK_DEVICE_STATE_FAILED ? sk_status_name(node->probe_status) : "";
 
     if (node->interrupt_count > 0 && node->interrupts[0].cells[0] != UINT32_MAX) {
         (void)sk_text_format(interrupt, sizeof(interrupt), "%u",
                              (unsigned)node->interrupts[0].cells[0]);
     }
-    console_print("%-26s 0x%08llx %4s  %-12s %-10s%s%s ", node->name,
-                  (unsigned long long)sk_device_node_address(node), interrupt,
-                  node->driver == NULL ? "-" : node->driver->name,
+    console_print("%-26s 0x%08lx %4s  %-12s %-10s%s%s ", node->name, sk_device_node_address(node),
+                  interrupt, node->driver == NULL ? "-" : node->driver->name,
                   sk_device_state_name(node->state), state, state[0] == '\0' ? "" : " ");
     print_buffer(node);
 }
@@ -124,7 +121,7 @@ enum shell_result command_devices(const struct shell_call *call)
 
 static void print_counter(const char *name, uint64_t value)
 {
-    console_print("  %-26s %12llu\n", name, (unsigned long long)value);
+    console_print("  %-26s %12lu\n", name, value);
 }
 
 static void print_arena(void)
@@ -206,8 +203,7 @@ enum shell_result command_uptime(const struct shell_call *call)
     uint64_t ms = arch_now_ns() / 1000000;
 
     (void)call;
-    console_print("%llu.%03llu s\n", (unsigned long long)(ms / 1000),
-                  (unsigned long long)(ms % 1000));
+    console_print("%lu.%03lu s\n", ms / 1000, ms % 1000);
     return SHELL_OK;
 }
 

@@ -40,12 +40,12 @@ struct job {
     bool poll;
     bool interactive;
     /* Where it stands. */
-    uint64_t places;     /* how often a request fits on the disk */
-    uint64_t next;       /* place of the next sequential request */
+    uint64_t places; /* how often a request fits on the disk */
+    uint64_t next;   /* place of the next sequential request */
     uint64_t random;
-    uint64_t now_ns;     /* when the last look at the queue began */
+    uint64_t now_ns; /* when the last look at the queue began */
     uint64_t end_ns;
-    uint64_t look_ns;    /* when to look for ^C again */
+    uint64_t look_ns; /* when to look for ^C again */
     uint64_t done;
     unsigned in_flight;
     unsigned idle_count;
@@ -104,8 +104,8 @@ static bool prepare(void)
 {
     for (unsigned i = 0; i < job.numbers[1]; i++) {
         struct lane *lane = &job.lanes[i];
-        enum sk_status status = sk_io_buffer_segment(&job.buffer, i * job.numbers[0],
-                                                     job.numbers[0], &lane->segment);
+        enum sk_status status =
+            sk_io_buffer_segment(&job.buffer, i * job.numbers[0], job.numbers[0], &lane->segment);
 
         if (status != SK_OK) {
             disk_report("bench", "buffer", 0, status);
@@ -153,8 +153,7 @@ static void run(void)
 
 static void print_us(const char *name, uint64_t ns)
 {
-    console_print("  %s %llu.%llu us", name, (unsigned long long)(ns / 1000),
-                  (unsigned long long)(ns % 1000 / 100));
+    console_print("  %s %lu.%lu us", name, ns / 1000, ns % 1000 / 100);
 }
 
 static void print_result(uint64_t ns)
@@ -162,12 +161,10 @@ static void print_result(uint64_t ns)
     uint64_t us = ns / 1000 + 1;
     uint64_t tenths_mb = job.done * job.numbers[0] * 10 / us; /* a byte a microsecond is a MB/s */
 
-    console_print("bench: %llu requests in %llu.%llu s\n", (unsigned long long)job.done,
-                  (unsigned long long)(ns / NS_PER_SECOND),
-                  (unsigned long long)(ns % NS_PER_SECOND / (NS_PER_SECOND / 10)));
-    console_print("bench: %llu IOPS  %llu.%llu MB/s",
-                  (unsigned long long)(job.done * 1000000 / us),
-                  (unsigned long long)(tenths_mb / 10), (unsigned long long)(tenths_mb % 10));
+    console_print("bench: %lu requests in %lu.%lu s\n", job.done, ns / NS_PER_SECOND,
+                  (ns % NS_PER_SECOND / (NS_PER_SECOND / 10)));
+    console_print("bench: %lu IOPS  %lu.%lu MB/s", job.done * 1000000 / us, tenths_mb / 10,
+                  tenths_mb % 10);
     print_us("p50", latency_at(&job.latency, 500));
     print_us("p99", latency_at(&job.latency, 990));
     print_us("p99.9", latency_at(&job.latency, 999));
@@ -205,8 +202,7 @@ static bool take_words(const struct shell_call *call)
             return false;
         }
         if (number == 0 || number > highest[numbers]) {
-            console_print("bench: %llu is not within 1 and %llu\n", (unsigned long long)number,
-                          (unsigned long long)highest[numbers]);
+            console_print("bench: %lu is not within 1 and %lu\n", number, highest[numbers]);
             return false;
         }
         job.numbers[numbers++] = number;
@@ -252,11 +248,10 @@ enum shell_result command_bench(const struct shell_call *call)
         !disk_buffer(&job.disk, "bench", &job.buffer, job.numbers[0] * job.numbers[1])) {
         return SHELL_FAILED;
     }
-    console_print("bench: %s, %llu bytes, depth %llu, %s, %s, %llu s%s\n",
-                  job.write ? "write" : "read", (unsigned long long)job.numbers[0],
-                  (unsigned long long)job.numbers[1], job.sequential ? "sequential" : "random",
-                  job.poll ? "poll" : "irq", (unsigned long long)job.numbers[2],
-                  job.write ? "; this overwrites the disk with zeros" : "");
+    console_print("bench: %s, %lu bytes, depth %lu, %s, %s, %lu s%s\n",
+                  job.write ? "write" : "read", job.numbers[0], job.numbers[1],
+                  job.sequential ? "sequential" : "random", job.poll ? "poll" : "irq",
+                  job.numbers[2], job.write ? "; this overwrites the disk with zeros" : "");
     if (prepare()) {
         start_ns = arch_now_ns();
         job.now_ns = start_ns;

@@ -10,8 +10,8 @@
 #include "lib/string.h"
 #include "memory.h"
 
-#define RECOVER_NS       UINT64_C(5000000000)
-#define DUMP_BYTES       16u
+#define RECOVER_NS UINT64_C(5000000000)
+#define DUMP_BYTES 16u
 
 static void print_features(const struct disk *disk, const char *title, uint64_t features)
 {
@@ -36,8 +36,8 @@ static void print_limits(const struct sk_block_info *info)
     char segment[32] = "of any size";
 
     if (info->segment_bytes_max != 0) {
-        (void)sk_text_format(segment, sizeof(segment), "of at most %llu bytes",
-                             (unsigned long long)info->segment_bytes_max);
+        (void)sk_text_format(segment, sizeof(segment), "of at most %lu bytes",
+                             info->segment_bytes_max);
     }
     console_print("  %-12s blocks of %u bytes, %u physical", "limits", (unsigned)info->block_bytes,
                   (unsigned)info->physical_block_bytes);
@@ -61,9 +61,8 @@ enum shell_result command_disk(const struct shell_call *call)
     console_print("disk %s, %s over %s, %s\n", disk.device->name, info->driver, info->transport,
                   sk_block_state_name(sk_block_get_state(disk.device)));
     console_print("  %-12s %s\n", "identity", info->identity[0] == '\0' ? "none" : info->identity);
-    console_print("  %-12s %llu sectors of %u bytes (%s)%s\n", "capacity",
-                  (unsigned long long)info->capacity_sectors, SK_BLOCK_SECTOR_BYTES, size,
-                  info->read_only ? ", read-only" : "");
+    console_print("  %-12s %lu sectors of %u bytes (%s)%s\n", "capacity", info->capacity_sectors,
+                  SK_BLOCK_SECTOR_BYTES, size, info->read_only ? ", read-only" : "");
     console_print("  %-12s %s\n", "cache",
                   info->cache == SK_BLOCK_CACHE_WRITE_BACK ? "write-back, flush to be safe"
                                                            : "write-through");
@@ -88,8 +87,8 @@ static enum sk_status read_block(void *context, uint64_t block, void *out_data)
     struct table *table = context;
     uint32_t sectors = table->disk.info.block_bytes / SK_BLOCK_SECTOR_BYTES;
 
-    return sk_block_read(table->disk.queue, block * sectors, out_data,
-                         table->disk.info.block_bytes, 0);
+    return sk_block_read(table->disk.queue, block * sectors, out_data, table->disk.info.block_bytes,
+                         0);
 }
 
 static void print_partition(void *context, const struct partition *partition)
@@ -103,10 +102,9 @@ static void print_partition(void *context, const struct partition *partition)
                       "NAME");
     }
     command_size_text(partition->block_count * table->disk.info.block_bytes, size, sizeof(size));
-    console_print("%4u%s %-24s %12llu %12llu  %-12s %s%s\n", (unsigned)partition->number,
-                  partition->active ? "*" : " ", partition->type,
-                  (unsigned long long)(partition->first_block * sectors),
-                  (unsigned long long)(partition->block_count * sectors), size, partition->name,
+    console_print("%4u%s %-24s %12lu %12lu  %-12s %s%s\n", (unsigned)partition->number,
+                  partition->active ? "*" : " ", partition->type, partition->first_block * sectors,
+                  partition->block_count * sectors, size, partition->name,
                   partition->beyond ? " (reaches past the end of the disk)" : "");
 }
 
@@ -148,7 +146,9 @@ enum shell_result command_parts(const struct shell_call *call)
         table.disk.info.capacity_sectors / (table.disk.info.block_bytes / SK_BLOCK_SECTOR_BYTES);
     status = partitions_scan(&table.scan, &report);
     if (status != SK_OK) {
-        console_print("parts: %s\n", sk_status_text(status));
+        console_print("parts: %s\n", status == SK_ERR_INVALID
+                                         ? "blocks of more than 4096 bytes are not understood"
+                                         : sk_status_text(status));
         return SHELL_FAILED;
     }
     print_report(&report);
@@ -162,7 +162,7 @@ static void dump_line(uint64_t address, const uint8_t *bytes)
 {
     static const char digits[] = "0123456789abcdef";
     char line[80];
-    size_t at = sk_text_format(line, sizeof(line), "%010llx ", (unsigned long long)address);
+    size_t at = sk_text_format(line, sizeof(line), "%010lx ", address);
 
     for (unsigned i = 0; i < DUMP_BYTES; i++) {
         line[at++] = ' ';
@@ -197,7 +197,8 @@ static void dump_block(uint64_t address, const uint8_t *block, size_t bytes)
     }
 }
 
-static bool read_sector(struct disk *disk, uint64_t sector, uint8_t *block, const uint8_t **out_data)
+static bool read_sector(struct disk *disk, uint64_t sector, uint8_t *block,
+                        const uint8_t **out_data)
 {
     uint32_t sectors = disk->info.block_bytes / SK_BLOCK_SECTOR_BYTES;
     uint64_t first = sector - sector % sectors;

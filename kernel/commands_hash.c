@@ -9,7 +9,6 @@
 #include "lib/sha256.h"
 
 #define LANES       4u
-#define CHUNK_BYTES (256u << 10)
 #define PROGRESS_NS UINT64_C(250000000)
 
 struct lane {
@@ -24,14 +23,14 @@ struct job {
     struct sk_io_buffer buffer;
     struct lane lanes[LANES];
     struct sha256 sha256;
-    uint64_t first;       /* sector */
-    uint64_t bytes;       /* of all */
-    uint64_t submitted;   /* bytes */
-    uint64_t hashed;      /* bytes */
-    uint64_t next_ns;     /* when to show the progress next */
+    uint64_t first;     /* sector */
+    uint64_t bytes;     /* of all */
+    uint64_t submitted; /* bytes */
+    uint64_t hashed;    /* bytes */
+    uint64_t next_ns;   /* when to show the progress next */
     bool interactive;
     bool shown;
-    bool stopped;         /* an error or ^C: nothing new is submitted */
+    bool stopped; /* an error or ^C: nothing new is submitted */
     bool in_doubt;
 };
 
@@ -48,13 +47,13 @@ static bool prepare(struct job *job, unsigned index)
     uint64_t left = job->bytes - job->submitted;
     enum sk_status status;
 
-    lane->bytes = left < CHUNK_BYTES ? left : CHUNK_BYTES;
+    lane->bytes = left < DISK_CHUNK_BYTES ? left : DISK_CHUNK_BYTES;
     lane->done = false;
     if (lane->bytes == 0 || job->stopped) {
         lane->bytes = 0;
         return false;
     }
-    status = sk_io_buffer_segment(&job->buffer, (uint64_t)index * CHUNK_BYTES, lane->bytes,
+    status = sk_io_buffer_segment(&job->buffer, (uint64_t)index * DISK_CHUNK_BYTES, lane->bytes,
                                   &lane->segment);
     if (status != SK_OK) {
         disk_report("hash", "buffer", 0, status);
@@ -92,7 +91,7 @@ static void show_progress(struct job *job)
     }
     job->next_ns = now + PROGRESS_NS;
     job->shown = true;
-    console_print("\r%3llu %%", (unsigned long long)(job->hashed / (job->bytes / 100 + 1)));
+    console_print("\r%3lu %%", (job->hashed / (job->bytes / 100 + 1)));
     if (console_take_break()) {
         job->stopped = true;
         console_print("\rhash: stopped\n");
@@ -111,7 +110,7 @@ static void take(struct job *job, unsigned index)
         job->stopped = true;
     }
     if (!job->stopped) {
-        sha256_update(&job->sha256, data + (size_t)index * CHUNK_BYTES, (size_t)lane->bytes);
+        sha256_update(&job->sha256, data + (size_t)index * DISK_CHUNK_BYTES, (size_t)lane->bytes);
         job->hashed += lane->bytes;
         show_progress(job);
     }
@@ -140,8 +139,7 @@ static enum shell_result print_digest(struct job *job)
     }
     sha256_finish(&job->sha256, digest);
     sha256_hex(digest, text);
-    console_print("%ssha256 %s %llu bytes\n", job->shown ? "\r100 %\n" : "", text,
-                  (unsigned long long)job->bytes);
+    console_print("%ssha256 %s %lu bytes\n", job->shown ? "\r100 %\n" : "", text, job->bytes);
     return SHELL_OK;
 }
 
@@ -157,7 +155,7 @@ static enum shell_result hash(struct job *job, uint64_t count)
         return print_digest(job);
     }
     if (!disk_check_blocks(&job->disk, "hash", job->first, count) ||
-        !disk_buffer(&job->disk, "hash", &job->buffer, LANES * CHUNK_BYTES)) {
+        !disk_buffer(&job->disk, "hash", &job->buffer, LANES * DISK_CHUNK_BYTES)) {
         return SHELL_FAILED;
     }
     run(job);
@@ -171,9 +169,8 @@ enum shell_result command_hash(const struct shell_call *call)
     uint64_t count;
 
     job = (struct job){ .interactive = call->interactive };
-    if (call->count != 0 &&
-        (call->count != 2 || !command_number(call, "hash", 0, &job.first) ||
-         !command_number(call, "hash", 1, &count))) {
+    if (call->count != 0 && (call->count != 2 || !command_number(call, "hash", 0, &job.first) ||
+                             !command_number(call, "hash", 1, &count))) {
         return SHELL_USAGE;
     }
     if (!disk_open(&job.disk)) {

@@ -7,7 +7,7 @@
 #include "lib/text.h"
 #include "memory.h"
 
-#define CHUNK_BYTES (256u << 10)
+#define CHUNK_SECTORS (DISK_CHUNK_BYTES / SK_BLOCK_SECTOR_BYTES)
 
 /* The words, with a blank between; false: they do not fit. */
 static bool join(const struct shell_call *call, char *out, size_t bytes)
@@ -16,73 +16,88 @@ static bool join(const struct shell_call *call, char *out, size_t bytes)
 
     for (size_t i = 1; i < call->count; i++) {
         size_t length = text_length(call->words[i]);
+        size_t blank = i > 1;
 
-        if (length + 1 > bytes - at) {
+        if (length + blank > bytes - at) {
             return false;
         }
-        if (i > 1) {
-            out[at++] = ' ';
-        }
+        memset(out + at, ' ', blank);
+        at += blank;
         memcpy(out + at, call->words[i], length);
         at += length;
     }
     return true;
 }
 
-static enum shell_result finish(struct disk *disk, const char *command, uint64_t sector,
-                                void *memory, enum sk_status status)
+/* Memory for transfers, zeroed, if the disk can be written there; NULL: said why not. */
+static void *start(struct disk *disk, const char *command, uint64_t sector, uint64_t count)
 {
-    if (status != SK_OK) {
-        disk_report(command, "write", sector, status);
+    void *memory = NULL;
+
+    if (disk_check_writable(disk, command) && disk_check_blocks(disk, command, sector, count)) {
+        memory = aligned_alloc(SK_IO_BUFFER_ALIGNMENT, DISK_CHUNK_BYTES);
     }
+    if (memory != NULL) {
+        memset(memory, 0, DISK_CHUNK_BYTES);
+    }
+    return memory;
+}
+
+static enum shell_result finish(struct disk *disk, void *memory, bool good)
+{
+    /* What a device that did not stop may still write is lost on purpose. */
     if (sk_block_get_state(disk->device) != SK_BLOCK_STATE_IN_DOUBT) {
         aligned_free(memory);
     }
-    return status == SK_OK ? SHELL_OK : SHELL_FAILED;
+    return good ? SHELL_OK : SHELL_FAILED;
+}
+
+static bool transfer(struct disk *disk, const char *command, bool write, uint64_t sector,
+                     void *memory, uint64_t bytes)
+{
+    enum sk_status status = write ? sk_block_write(disk->queue, sector, memory, bytes, 0)
+                                  : sk_block_read(disk->queue, sector, memory, bytes, 0);
+
+    if (status != SK_OK) {
+        disk_report(command, write ? "write" : "read", sector, status);
+    }
+    return status == SK_OK;
 }
 
 enum shell_result command_write(const struct shell_call *call)
 {
     struct disk disk;
     uint64_t sector;
-    uint64_t sectors;
     char *block;
-    enum sk_status status;
+    bool good;
 
     if (call->count < 2 || !command_number(call, "write", 0, &sector)) {
         return SHELL_USAGE;
     }
-    if (!disk_open(&disk) || !disk_check_writable(&disk, "write")) {
+    if (!disk_open(&disk)) {
         return SHELL_FAILED;
     }
-    sectors = disk.info.block_bytes / SK_BLOCK_SECTOR_BYTES;
-    if (!disk_check_blocks(&disk, "write", sector, sectors)) {
-        return SHELL_FAILED;
-    }
-    block = aligned_alloc(SK_IO_BUFFER_ALIGNMENT, disk.info.block_bytes);
+    block = start(&disk, "write", sector, disk.info.block_bytes / SK_BLOCK_SECTOR_BYTES);
     if (block == NULL) {
         return SHELL_FAILED;
     }
-    memset(block, 0, disk.info.block_bytes);
-    if (!join(call, block, disk.info.block_bytes)) {
+    good = join(call, block, disk.info.block_bytes);
+    if (!good) {
         console_print("write: the text is longer than a block of %u bytes\n",
-                      (unsigned)disk.info.block_bytes);
-        aligned_free(block);
-        return SHELL_FAILED;
+                      disk.info.block_bytes);
+    } else {
+        good = transfer(&disk, "write", true, sector, block, disk.info.block_bytes);
     }
-    status = sk_block_write(disk.queue, sector, block, disk.info.block_bytes, 0);
-    if (status == SK_OK) {
-        console_print("write: %u bytes at sector %llu\n", (unsigned)disk.info.block_bytes,
-                      (unsigned long long)sector);
+    if (good) {
+        console_print("write: %u bytes at sector %lu\n", disk.info.block_bytes, sector);
     }
-    return finish(&disk, "write", sector, block, status);
+    return finish(&disk, block, good);
 }
 
 /* How many bytes the next transfer has, of `sectors` that are left. */
 static uint64_t chunk_of(uint64_t sectors)
 {
-    return sectors < CHUNK_BYTES / SK_BLOCK_SECTOR_BYTES ? sectors * SK_BLOCK_SECTOR_BYTES
-                                                         : CHUNK_BYTES;
+    return sectors < CHUNK_SECTORS ? sectors * SK_BLOCK_SECTOR_BYTES : DISK_CHUNK_BYTES;
 }
 
 enum shell_result command_fill(const struct shell_call *call)
@@ -91,35 +106,26 @@ enum shell_result command_fill(const struct shell_call *call)
     uint64_t sector;
     uint64_t count;
     uint64_t byte;
-    uint64_t done = 0;
     void *memory;
-    enum sk_status status = SK_OK;
+    bool good = true;
 
     if (call->count != 3 || !command_number(call, "fill", 0, &sector) ||
         !command_number(call, "fill", 1, &count) || !command_number(call, "fill", 2, &byte) ||
         byte > 255) {
         return SHELL_USAGE;
     }
-    if (!disk_open(&disk) || !disk_check_writable(&disk, "fill") ||
-        !disk_check_blocks(&disk, "fill", sector, count)) {
-        return SHELL_FAILED;
-    }
-    memory = aligned_alloc(SK_IO_BUFFER_ALIGNMENT, CHUNK_BYTES);
+    memory = disk_open(&disk) ? start(&disk, "fill", sector, count) : NULL;
     if (memory == NULL) {
         return SHELL_FAILED;
     }
-    memset(memory, (int)byte, CHUNK_BYTES);
-    while (done < count && status == SK_OK) {
-        uint64_t bytes = chunk_of(count - done);
-
-        status = sk_block_write(disk.queue, sector + done, memory, bytes, 0);
-        done += status == SK_OK ? bytes / SK_BLOCK_SECTOR_BYTES : 0;
+    memset(memory, (int)byte, DISK_CHUNK_BYTES);
+    for (uint64_t done = 0; done < count && good; done += CHUNK_SECTORS) {
+        good = transfer(&disk, "fill", true, sector + done, memory, chunk_of(count - done));
     }
-    if (status == SK_OK) {
-        console_print("fill: %llu sectors from sector %llu on with 0x%02x\n",
-                      (unsigned long long)count, (unsigned long long)sector, (unsigned)byte);
+    if (good) {
+        console_print("fill: %lu sectors from sector %lu on with 0x%02lx\n", count, sector, byte);
     }
-    return finish(&disk, "fill", sector + done, memory, status);
+    return finish(&disk, memory, good);
 }
 
 /* -- verify -- */
@@ -167,9 +173,8 @@ static bool compare(const uint8_t *memory, uint64_t sector, uint64_t bytes, uint
             }
         }
         if (wanted[inside] != memory[at]) {
-            console_print("verify: sector %llu differs at byte %llu: wrote 0x%02x, read 0x%02x\n",
-                          (unsigned long long)(sector + at / SK_BLOCK_SECTOR_BYTES),
-                          (unsigned long long)inside, wanted[inside], memory[at]);
+            console_print("verify: sector %lu differs at byte %lu: wrote 0x%02x, read 0x%02x\n",
+                          sector + at / SK_BLOCK_SECTOR_BYTES, inside, wanted[inside], memory[at]);
             return false;
         }
     }
@@ -184,36 +189,19 @@ struct verification {
     uint8_t *memory;
 };
 
-static bool write_patterns(struct verification *job)
+/* One way through all sectors: writes the patterns, or reads and compares them. */
+static bool pass(struct verification *job, bool write)
 {
     for (uint64_t done = 0; done < job->count;) {
         uint64_t bytes = chunk_of(job->count - done);
-        enum sk_status status;
-
-        make_patterns(job->memory, job->sector + done, bytes, job->seed);
-        status = sk_block_write(job->disk.queue, job->sector + done, job->memory, bytes, 0);
-        if (status != SK_OK) {
-            disk_report("verify", "write", job->sector + done, status);
-            return false;
-        }
-        done += bytes / SK_BLOCK_SECTOR_BYTES;
-    }
-    return true;
-}
-
-static bool read_patterns(struct verification *job)
-{
-    for (uint64_t done = 0; done < job->count;) {
-        uint64_t bytes = chunk_of(job->count - done);
-        enum sk_status status;
+        uint64_t sector = job->sector + done;
 
         memset(job->memory, 0xee, bytes);
-        status = sk_block_read(job->disk.queue, job->sector + done, job->memory, bytes, 0);
-        if (status != SK_OK) {
-            disk_report("verify", "read", job->sector + done, status);
-            return false;
+        if (write) {
+            make_patterns(job->memory, sector, bytes, job->seed);
         }
-        if (!compare(job->memory, job->sector + done, bytes, job->seed)) {
+        if (!transfer(&job->disk, "verify", write, sector, job->memory, bytes) ||
+            (!write && !compare(job->memory, sector, bytes, job->seed))) {
             return false;
         }
         done += bytes / SK_BLOCK_SECTOR_BYTES;
@@ -225,7 +213,7 @@ static bool verify(struct verification *job)
 {
     enum sk_status status;
 
-    if (!write_patterns(job)) {
+    if (!pass(job, true)) {
         return false;
     }
     status = sk_block_flush(job->disk.queue, 0);
@@ -233,7 +221,7 @@ static bool verify(struct verification *job)
         disk_report("verify", "flush", job->sector, status);
         return false;
     }
-    return read_patterns(job);
+    return pass(job, false);
 }
 
 enum shell_result command_verify(const struct shell_call *call)
@@ -246,22 +234,17 @@ enum shell_result command_verify(const struct shell_call *call)
         (call->count == 3 && !command_number(call, "verify", 2, &job.seed))) {
         return SHELL_USAGE;
     }
-    if (!disk_open(&job.disk) || !disk_check_writable(&job.disk, "verify") ||
-        !disk_check_blocks(&job.disk, "verify", job.sector, job.count)) {
+    if (!disk_open(&job.disk)) {
         return SHELL_FAILED;
     }
-    job.memory = aligned_alloc(SK_IO_BUFFER_ALIGNMENT, CHUNK_BYTES);
+    job.memory = start(&job.disk, "verify", job.sector, job.count);
     if (job.memory == NULL) {
         return SHELL_FAILED;
     }
     good = verify(&job);
     if (good) {
-        console_print("verify: %llu sectors from sector %llu on read back as written, seed %llu\n",
-                      (unsigned long long)job.count, (unsigned long long)job.sector,
-                      (unsigned long long)job.seed);
+        console_print("verify: %lu sectors from sector %lu on read back as written, seed %lu\n",
+                      job.count, job.sector, job.seed);
     }
-    if (sk_block_get_state(job.disk.device) != SK_BLOCK_STATE_IN_DOUBT) {
-        aligned_free(job.memory);
-    }
-    return good ? SHELL_OK : SHELL_FAILED;
+    return finish(&job.disk, job.memory, good);
 }

@@ -5,9 +5,9 @@
 #include "console.h"
 #include "platform.h"
 
-#define LINE_BYTES  256
-#define KEPT        128u
-#define POLL_NS     UINT64_C(5000000)
+#define LINE_BYTES 256
+#define KEPT       128u
+#define POLL_NS    UINT64_C(5000000)
 
 static struct console_device *console;
 static char kept[KEPT]; /* typed while a command looked for ^C */
@@ -19,8 +19,8 @@ static void write_log(void *context, enum sk_log_level level, const char *line)
     uint64_t us = arch_now_ns() / 1000;
 
     (void)context;
-    console_print("[%4llu.%06llu] %s: %s\n", (unsigned long long)(us / 1000000),
-                  (unsigned long long)(us % 1000000), sk_log_level_name(level), line);
+    console_print("[%4lu.%06lu] %s: %s\n", us / 1000000, us % 1000000, sk_log_level_name(level),
+                  line);
 }
 
 struct sk_log console_log = { write_log, NULL, SK_LOG_WARNING };

@@ -11,6 +11,7 @@
 
 #define MANAGER_BYTES (256u << 10)
 #define DOMAINS       8u
+#define NS_PER_MS     UINT64_C(1000000)
 
 struct sk_device_manager devices;
 
@@ -62,6 +63,8 @@ static enum sk_status add_drivers(void)
     plic.options = &plic_options;
     disk = sk_virtio_blk_mmio_driver;
     disk.options = &settings.disk;
+    settings.disk.refuse_legacy = !settings.legacy;
+    settings.disk.timeout_ns = settings.timeout_ms * NS_PER_MS;
     status = sk_device_manager_add_driver(&devices, &plic);
     if (status == SK_OK) {
         status = sk_device_manager_add_driver(&devices, &ns16550a_driver);
@@ -77,8 +80,8 @@ static void probe_plic(const struct sk_fdt *fdt, uint64_t hart)
 {
     struct sk_fdt_node node = { 0 };
     struct sk_device_node *found;
-    enum sk_status status = arch_interrupt_parent(fdt, hart, &plic_options.cpu_phandle,
-                                                  &plic_options.cpu_line);
+    enum sk_status status =
+        arch_interrupt_parent(fdt, hart, &plic_options.cpu_phandle, &plic_options.cpu_line);
 
     for (found = sk_device_manager_first(&devices); found != NULL; found = found->next) {
         if (sk_driver_matches(&plic, found)) {
@@ -86,8 +89,8 @@ static void probe_plic(const struct sk_fdt *fdt, uint64_t hart)
         }
     }
     if (status == SK_OK) {
-        status = found == NULL ? SK_ERR_NOT_FOUND
-                               : sk_fdt_find_compatible(fdt, "riscv,plic0", &node);
+        status =
+            found == NULL ? SK_ERR_NOT_FOUND : sk_fdt_find_compatible(fdt, "riscv,plic0", &node);
     }
     if (status == SK_OK) {
         status = sk_fdt_u32(fdt, &node, "phandle", 0, &plic_options.phandle);
@@ -113,11 +116,9 @@ static void attach_console(const struct sk_fdt *fdt)
     if (status == SK_OK) {
         status = sk_fdt_range(fdt, &tree_node, 0, &range);
     }
-    for (node = sk_device_manager_find_class(&devices, SK_DEVICE_CLASS_CONSOLE, NULL);
-         node != NULL;
+    for (node = sk_device_manager_find_class(&devices, SK_DEVICE_CLASS_CONSOLE, NULL); node != NULL;
          node = sk_device_manager_find_class(&devices, SK_DEVICE_CLASS_CONSOLE, node)) {
-        if (chosen == NULL ||
-            (status == SK_OK && sk_device_node_address(node) == range.base.raw)) {
+        if (chosen == NULL || (status == SK_OK && sk_device_node_address(node) == range.base.raw)) {
             chosen = node;
         }
     }

@@ -14,8 +14,8 @@ static void print_no_disk(void)
     const struct sk_device_node *failed = devices_failed_disk();
 
     if (failed != NULL) {
-        console_print("no disk: the one at 0x%llx (%s) was refused: %s\n",
-                      (unsigned long long)sk_device_node_address(failed), failed->name,
+        console_print("no disk: the one at 0x%lx (%s) was refused: %s\n",
+                      sk_device_node_address(failed), failed->name,
                       sk_status_text(failed->probe_status));
         return;
     }
@@ -33,6 +33,11 @@ bool disk_open(struct disk *out_disk)
     }
     out_disk->queue = sk_block_get_queue(out_disk->device, 0);
     sk_block_get_info(out_disk->device, &out_disk->info);
+    if (out_disk->info.block_bytes > DISK_CHUNK_BYTES) {
+        console_print("the disk's blocks of %u bytes are too large, at most %u can be used\n",
+                      out_disk->info.block_bytes, DISK_CHUNK_BYTES);
+        return false;
+    }
     return out_disk->queue != NULL;
 }
 
@@ -45,9 +50,8 @@ bool disk_check(const struct disk *disk, const char *command, uint64_t sector, u
         return false;
     }
     if (!sk_checked_range(sector, count, capacity)) {
-        console_print("%s: %llu sectors from sector %llu on reach past the end: the disk has %llu\n",
-                      command, (unsigned long long)count, (unsigned long long)sector,
-                      (unsigned long long)capacity);
+        console_print("%s: %lu sectors from sector %lu on reach past the end: the disk has %lu\n",
+                      command, count, sector, capacity);
         return false;
     }
     return true;
@@ -80,19 +84,18 @@ bool disk_check_writable(const struct disk *disk, const char *command)
 
 void disk_report(const char *command, const char *what, uint64_t sector, enum sk_status status)
 {
-    console_print("%s: %s at sector %llu failed: %s\n", command, what, (unsigned long long)sector,
+    console_print("%s: %s at sector %lu failed: %s\n", command, what, sector,
                   sk_status_text(status));
 }
 
 bool disk_buffer(const struct disk *disk, const char *command, struct sk_io_buffer *out_buffer,
                  uint64_t bytes)
 {
-    enum sk_status status = sk_io_buffer_create(out_buffer, disk->device->domain, bytes,
-                                                SK_IO_BUFFER_ALIGNMENT);
+    enum sk_status status =
+        sk_io_buffer_create(out_buffer, disk->device->domain, bytes, SK_IO_BUFFER_ALIGNMENT);
 
     if (status != SK_OK) {
-        console_print("%s: no buffer of %llu bytes: %s\n", command, (unsigned long long)bytes,
-                      sk_status_text(status));
+        console_print("%s: no buffer of %lu bytes: %s\n", command, bytes, sk_status_text(status));
         return false;
     }
     sk_io_buffer_set_owner(out_buffer, command);
@@ -101,8 +104,8 @@ bool disk_buffer(const struct disk *disk, const char *command, struct sk_io_buff
 
 void disk_buffer_done(struct sk_io_buffer *buffer, bool in_doubt)
 {
-    enum sk_status status = in_doubt ? sk_io_buffer_quarantine(buffer)
-                                     : sk_io_buffer_destroy(buffer);
+    enum sk_status status =
+        in_doubt ? sk_io_buffer_quarantine(buffer) : sk_io_buffer_destroy(buffer);
 
     (void)status; /* logged where it happened */
 }
@@ -128,8 +131,8 @@ bool disk_first_sector(uint64_t *out_ns)
     void *block;
     enum sk_status status;
 
-    if (!disk_open(&disk) || disk.info.capacity_sectors * SK_BLOCK_SECTOR_BYTES <
-                                 disk.info.block_bytes) {
+    if (!disk_open(&disk) ||
+        disk.info.capacity_sectors * SK_BLOCK_SECTOR_BYTES < disk.info.block_bytes) {
         return false;
     }
     block = aligned_alloc(SK_IO_BUFFER_ALIGNMENT, disk.info.block_bytes);

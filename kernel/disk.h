@@ -9,6 +9,9 @@
 #include <skio/block.h>
 #include <skio/io_buffer.h>
 
+/* What the commands move at a time; disks with larger blocks are refused. */
+#define DISK_CHUNK_BYTES (256u << 10)
+
 struct disk {
     struct sk_block_device *device;
     struct sk_block_queue *queue;

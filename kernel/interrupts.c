@@ -97,8 +97,8 @@ void interrupts_dispatch(void)
         controller->complete(controller, line);
         if (!handled) {
             controller->disable(controller, line);
-            sk_log_print(&console_log, SK_LOG_WARNING,
-                         "interrupt %u: nobody handles it, disabled", (unsigned)line);
+            sk_log_print(&console_log, SK_LOG_WARNING, "interrupt %u: nobody handles it, disabled",
+                         (unsigned)line);
         }
     }
 }

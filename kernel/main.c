@@ -30,8 +30,7 @@ static void open_tree(uint64_t paddr, struct sk_device_range *out_range)
         status = sk_fdt_open(arch_direct(paddr), bytes, &fdt);
     }
     if (status != SK_OK) {
-        power_die("the device tree at 0x%llx cannot be read: %s", (unsigned long long)paddr,
-                  sk_status_text(status));
+        power_die("the device tree at 0x%lx cannot be read: %s", paddr, sk_status_text(status));
     }
     *out_range = (struct sk_device_range){ sk_paddr_make(paddr), bytes };
 }
@@ -64,9 +63,8 @@ static const char *machine_name(void)
 
 static void print_banner(uint64_t hart)
 {
-    console_print("\nSimpleKernel " KERNEL_VERSION " on %s, %s, hart %llu, %llu MiB of memory\n",
-                  arch_name, machine_name(), (unsigned long long)hart,
-                  (unsigned long long)(memory_total() >> 20));
+    console_print("\nSimpleKernel " KERNEL_VERSION " on %s, %s, hart %lu, %lu MiB of memory\n",
+                  arch_name, machine_name(), hart, (memory_total() >> 20));
 }
 
 static void print_devices(void)
@@ -76,7 +74,7 @@ static void print_devices(void)
     console_print("%u devices in the device tree, %u with a driver\n", (unsigned)devices_count(),
                   (unsigned)devices_bound());
     if (disk_first_sector(&ready_ns)) {
-        console_print("first sector after %llu ms\n", (unsigned long long)(ready_ns / NS_PER_MS));
+        console_print("first sector after %lu ms\n", ready_ns / NS_PER_MS);
     }
 }
 

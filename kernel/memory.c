@@ -165,8 +165,8 @@ static void sort_usable(void)
 static void fill_zones(void)
 {
     for (size_t i = 0; i < usable_count; i++) {
-        zones[i] = (struct sk_dma_zone){ arch_direct(usable[i].base),
-                                         sk_paddr_make(usable[i].base), usable[i].bytes, 0 };
+        zones[i] = (struct sk_dma_zone){ arch_direct(usable[i].base), sk_paddr_make(usable[i].base),
+                                         usable[i].bytes, 0 };
     }
 }
 
@@ -218,8 +218,7 @@ enum sk_status memory_init(const struct sk_fdt *fdt, const struct sk_device_rang
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
-    struct sk_dma_fit fit = { .bytes = size, .alignment = alignment,
-                              .highest = { UINT64_MAX } };
+    struct sk_dma_fit fit = { .bytes = size, .alignment = alignment, .highest = { UINT64_MAX } };
     struct sk_dma_run run;
 
     return sk_dma_arena_alloc(&memory_arena, &fit, &run) == SK_OK ? run.cpu : NULL;

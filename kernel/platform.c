@@ -43,12 +43,11 @@ enum sk_status platform_map_mmio(void *context, sk_paddr base, uint64_t bytes,
 
     (void)context;
     *out_mmio = (struct sk_mmio){ 0 };
-    status = memory_overlaps(base.raw, bytes) ? SK_ERR_RANGE
+    status = memory_overlaps(base.raw, bytes) ? SK_ERR_MALFORMED
                                               : arch_map_device(base.raw, bytes, &cpu);
     if (status != SK_OK) {
-        sk_log_print(&console_log, SK_LOG_ERROR,
-                     "registers at 0x%llx, 0x%llx bytes: not mapped: %s",
-                     (unsigned long long)base.raw, (unsigned long long)bytes,
+        sk_log_print(&console_log, SK_LOG_ERROR, "registers at 0x%lx, 0x%lx bytes: not mapped: %s",
+                     base.raw, bytes,
                      memory_overlaps(base.raw, bytes) ? "that is memory" : sk_status_text(status));
         return status;
     }

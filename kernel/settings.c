@@ -3,7 +3,7 @@
 #include "lib/text.h"
 #include "settings.h"
 
-struct settings settings = { SK_VIRTIO_BLK_OPTIONS_DEFAULT, true };
+struct settings settings = { SK_VIRTIO_BLK_OPTIONS_DEFAULT, 10000, true, true };
 
 bool settings_is(const char *word)
 {
@@ -26,112 +26,74 @@ bool settings_log_level(const char *name)
     return false;
 }
 
-static bool take_switch(const char *value, bool *out_on)
-{
-    if (!text_equal(value, "on") && !text_equal(value, "off")) {
-        return false;
-    }
-    *out_on = text_equal(value, "on");
-    return true;
-}
+enum kind { SWITCH, FEATURE, NUMBER, LEVEL };
 
-static bool take_feature(const char *value, unsigned bit)
-{
-    bool on;
+static const struct setting {
+    const char *name;
+    enum kind kind;
+    void *target; /* SWITCH: bool; FEATURE: uint64_t; NUMBER: uint32_t */
+    unsigned bit; /* FEATURE */
+    const char *help;
+} table[] = {
+    { "legacy", SWITCH, &settings.legacy, 0, "on|off: drive legacy virtio devices (on)" },
+    { "queue", NUMBER, &settings.disk.queue_size, 0, "N: ring entries, a power of two (128)" },
+    { "segments", NUMBER, &settings.disk.segment_count, 0, "N: pieces of one request (16)" },
+    { "indirect", FEATURE, &settings.disk.features, SK_VIRTIO_F_INDIRECT_DESC,
+      "on|off: indirect descriptors (on)" },
+    { "event", FEATURE, &settings.disk.features, SK_VIRTIO_F_EVENT_IDX,
+      "on|off: event indexes (on)" },
+    { "timeout", NUMBER, &settings.timeout_ms, 0, "MS: longest time of one request (10000)" },
+    { "irq", SWITCH, &settings.interrupts, 0, "on|off: interrupts of devices (on)" },
+    { "log", LEVEL, NULL, 0, "error|warning|info|debug (warning)" },
+};
 
-    if (!take_switch(value, &on)) {
-        return false;
-    }
-    settings.disk.features &= ~SK_VIRTIO_FEATURE(bit);
-    settings.disk.features |= on ? SK_VIRTIO_FEATURE(bit) : 0;
-    return true;
-}
-
-static bool take_u32(const char *value, uint32_t *out_number)
+static bool take_number(uint32_t *target, const char *value)
 {
     uint64_t number;
 
     if (!text_number(value, &number) || number == 0 || number > UINT32_MAX) {
         return false;
     }
-    *out_number = (uint32_t)number;
+    *target = (uint32_t)number;
     return true;
 }
 
-static bool take_legacy(const char *value)
+static bool take(const struct setting *setting, const char *value)
 {
-    bool on;
+    bool on = text_equal(value, "on");
 
-    if (!take_switch(value, &on)) {
+    if (setting->kind == LEVEL) {
+        return settings_log_level(value);
+    }
+    if (setting->kind == NUMBER) {
+        return take_number(setting->target, value);
+    }
+    if (!on && !text_equal(value, "off")) {
         return false;
     }
-    settings.disk.refuse_legacy = !on;
-    return true;
-}
-
-static bool take_timeout(const char *value)
-{
-    uint32_t ms;
-
-    if (!take_u32(value, &ms)) {
-        return false;
+    if (setting->kind == SWITCH) {
+        *(bool *)setting->target = on;
+    } else if (on) {
+        *(uint64_t *)setting->target |= SK_VIRTIO_FEATURE(setting->bit);
+    } else {
+        *(uint64_t *)setting->target &= ~SK_VIRTIO_FEATURE(setting->bit);
     }
-    settings.disk.timeout_ns = (uint64_t)ms * 1000000;
     return true;
 }
-
-static bool take_queue(const char *value)
-{
-    return take_u32(value, &settings.disk.queue_size);
-}
-
-static bool take_segments(const char *value)
-{
-    return take_u32(value, &settings.disk.segment_count);
-}
-
-static bool take_indirect(const char *value)
-{
-    return take_feature(value, SK_VIRTIO_F_INDIRECT_DESC);
-}
-
-static bool take_event(const char *value)
-{
-    return take_feature(value, SK_VIRTIO_F_EVENT_IDX);
-}
-
-static bool take_irq(const char *value)
-{
-    return take_switch(value, &settings.interrupts);
-}
-
-static const struct {
-    const char *name;
-    bool (*take)(const char *value);
-    const char *help;
-} table[] = {
-    { "legacy", take_legacy, "on|off: drive legacy virtio devices (on)" },
-    { "queue", take_queue, "N: ring entries wanted, a power of two (128)" },
-    { "segments", take_segments, "N: pieces of one request to the device, 1 to 254 (16)" },
-    { "indirect", take_indirect, "on|off: indirect descriptors (on)" },
-    { "event", take_event, "on|off: event indexes (on)" },
-    { "timeout", take_timeout, "MS: longest time of one request (10000)" },
-    { "irq", take_irq, "on|off: interrupts of devices (on)" },
-    { "log", settings_log_level, "error|warning|info|debug (warning)" },
-};
 
 bool settings_take(const char *word)
 {
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         const char *value = text_value_of(word, table[i].name);
 
-        if (value != NULL && table[i].take(value)) {
-            return true;
+        if (value == NULL) {
+            continue;
         }
-        if (value != NULL) {
+        if (!take(&table[i], value)) {
             console_print("%s: %s=%s\n", word, table[i].name, table[i].help);
             return false;
         }
+        return true;
     }
     console_print("%s: no such setting; try: help\n", word);
     return false;

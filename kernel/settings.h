@@ -9,8 +9,10 @@
 #include <skio/virtio_blk.h>
 
 struct settings {
-    struct sk_virtio_blk_options disk;
-    bool interrupts; /* false: drivers are polled */
+    struct sk_virtio_blk_options disk; /* but for what follows */
+    uint32_t timeout_ms;               /* of one request */
+    bool legacy;                       /* drive legacy devices too */
+    bool interrupts;                   /* false: drivers are polled */
 };
 
 extern struct settings settings;

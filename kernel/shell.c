@@ -83,8 +83,7 @@ static bool run_part(char *part, bool interactive)
     size_t count = text_split(part, words, SHELL_WORDS_MAX);
     size_t first = 0;
 
-    while (!interactive && first < count && first < SHELL_WORDS_MAX &&
-           settings_is(words[first])) {
+    while (!interactive && first < count && first < SHELL_WORDS_MAX && settings_is(words[first])) {
         first++;
     }
     if (first == count || first == SHELL_WORDS_MAX) {

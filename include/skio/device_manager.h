@@ -9,6 +9,7 @@
  * Ownership: the manager, its bookkeeping memory and its arena are the
  * caller's.  Nodes live in the bookkeeping memory until the manager ends.
  * What the manager injected it frees; what was in the node before, it leaves.
+ * A manager must not be moved after its init.
  * Calling: one thread at a time; probing and removing may wait with deadlines.
  */
 #ifndef SKIO_DEVICE_MANAGER_H
@@ -43,7 +44,7 @@ SK_MUST_CHECK enum sk_status sk_device_manager_init(struct sk_device_manager *ma
                                                     const struct sk_device_manager_config *config);
 
 /*
- * Adds a driver.  It is not probed yet.  SK_OK; SK_ERR_INVALID (no name or no
+ * Adds a driver behind those of the same priority.  It is not probed yet.  SK_OK; SK_ERR_INVALID (no name or no
  * probe), SK_ERR_NO_MEMORY (the bookkeeping memory is full): nothing changed.
  */
 SK_MUST_CHECK enum sk_status sk_device_manager_add_driver(struct sk_device_manager *manager,
@@ -52,20 +53,21 @@ SK_MUST_CHECK enum sk_status sk_device_manager_add_driver(struct sk_device_manag
 /*
  * Copies *description (its strings and arrays too) into a new node.  The
  * fields "from the bus" and "injected" are taken, all others start afresh; a
- * NULL platform becomes the manager's.  SK_OK; SK_ERR_INVALID (no name),
- * SK_ERR_NO_MEMORY: nothing changed.  `out_node` may be NULL.
+ * NULL platform becomes the manager's.  A driver's probe may add nodes too.
+ * SK_OK; SK_ERR_INVALID (no name, or a count without its array), SK_ERR_NO_MEMORY:
+ * nothing changed.  `out_node` may be NULL.
  */
 SK_MUST_CHECK enum sk_status sk_device_manager_add_node(struct sk_device_manager *manager,
                                                         const struct sk_device_node *description,
                                                         struct sk_device_node **out_node);
 
-/* What a round of probing did. */
+/* What probing did, and how the nodes that are not bound stand afterwards. */
 struct sk_device_manager_summary {
-    size_t bound;    /* newly bound in this round */
-    size_t empty;    /* slots without a device */
+    size_t bound;     /* newly bound by this call */
+    size_t empty;     /* slots without a device */
     size_t unmatched; /* no driver */
-    size_t deferred; /* still waiting */
-    size_t failed;   /* see each node's probe_status */
+    size_t deferred;  /* still waiting */
+    size_t failed;    /* see each node's probe_status */
 };
 
 /*
@@ -77,23 +79,38 @@ SK_MUST_CHECK enum sk_status
 sk_device_manager_probe_all(struct sk_device_manager *manager,
                             struct sk_device_manager_summary *out_summary);
 
-/* Probes one node.  The probe's status; SK_ERR_BUSY (bound already); SK_ERR_NOT_FOUND. */
+/*
+ * Probes one node: claims it, asks the drivers that match one after another,
+ * injects what the first one that knows the device needs and is not there yet,
+ * and calls its probe.  On a failure everything is taken out again and the
+ * node is free.
+ * SK_OK; SK_ERR_INVALID (no node of this manager), SK_ERR_BUSY (claimed already:
+ * nothing changed), SK_ERR_NOT_FOUND (no driver, or an empty slot),
+ * SK_ERR_UNREACHABLE (an I/O buffer is needed and there is no domain),
+ * SK_ERR_NO_MEMORY, SK_ERR_SIZE or SK_ERR_ALIGNMENT (private memory that was
+ * injected before does not do), or what creating the buffer or the driver said.
+ * All but the first two are kept in the node.
+ */
 SK_MUST_CHECK enum sk_status sk_device_manager_probe(struct sk_device_manager *manager,
                                                      struct sk_device_node *node);
 
 /*
  * Removes the driver from one node and frees what was injected; memory of a
  * device that could not be stopped is quarantined.  SK_OK; SK_ERR_NOT_FOUND (not
- * bound), SK_ERR_UNSUPPORTED (its driver has no remove: nothing changed),
- * SK_ERR_IN_DOUBT (removed, memory quarantined).
+ * bound by the manager), SK_ERR_UNSUPPORTED (its driver has no remove) or
+ * SK_ERR_BUSY (its driver refuses): nothing changed; SK_ERR_IN_DOUBT or another
+ * status of the driver's (removed, memory quarantined); SK_ERR_INVALID.
  */
 SK_MUST_CHECK enum sk_status sk_device_manager_remove(struct sk_device_manager *manager,
                                                       struct sk_device_node *node);
 
-/* Removes all, the newest first.  SK_OK, or the first failure; it goes on after one. */
+/*
+ * Removes all drivers, what was bound last first, so that a device goes after
+ * those that waited for it.  SK_OK, or the first failure; it goes on after one.
+ */
 SK_MUST_CHECK enum sk_status sk_device_manager_remove_all(struct sk_device_manager *manager);
 
-/* The node of this name, or NULL. */
+/* The first node of this name, or NULL. */
 struct sk_device_node *sk_device_manager_find(const struct sk_device_manager *manager,
                                               const char *name);
 

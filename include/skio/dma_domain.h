@@ -47,13 +47,19 @@ struct sk_dma_constraints {
 
 /*
  * Tightens *into by *with: afterwards whatever satisfies *into satisfies both.
- * SK_OK; SK_ERR_ALIGNMENT (an alignment or boundary is no power of two) or
- * SK_ERR_RANGE (nothing can satisfy both): *into is unchanged.
+ * SK_OK; SK_ERR_INVALID (NULL), SK_ERR_ALIGNMENT (an alignment or boundary is no
+ * power of two) or SK_ERR_RANGE (nothing can satisfy both: no room or no aligned
+ * address between the ends, or more bytes than all segments hold): *into is
+ * unchanged.
  */
 SK_MUST_CHECK enum sk_status sk_dma_constraints_merge(struct sk_dma_constraints *into,
                                                       const struct sk_dma_constraints *with);
 
-/* A piece of physical memory and where the device sees it. */
+/*
+ * A piece of physical memory and where the device sees it.  Windows may come
+ * in any order and overlap.  One run of memory may span several that continue
+ * each other on both sides.
+ */
 struct sk_dma_window {
     sk_paddr paddr; /* first byte, physical */
     sk_daddr daddr; /* first byte as the device sees it */
@@ -74,7 +80,8 @@ struct sk_dma_iommu {
     void *context;
     /*
      * Makes `bytes` physically contiguous bytes reachable in `direction` and
-     * stores where the device sees them.  Any failure: nothing is mapped.
+     * stores where the device sees them.  skio asks for whole pages only.
+     * Any failure: nothing is mapped.
      */
     enum sk_status (*map)(void *context, sk_paddr paddr, uint64_t bytes,
                           enum sk_dma_direction direction, sk_daddr *out_daddr);
@@ -115,30 +122,39 @@ struct sk_dma_domain_config {
     const struct sk_dma_window *windows; /* what is reachable; unused with an IOMMU */
     size_t window_count;                 /* at least 1 without an IOMMU */
     const struct sk_dma_iommu *iommu;    /* NULL: none */
-    struct sk_dma_constraints limits;    /* the bus's own limits; all zero: none */
-    bool coherent;                       /* the device snoops the CPU's caches */
+    struct sk_dma_constraints limits;    /* the bus's own limits; all zero: none;
+                                          * `size_bytes` is ignored */
+    bool coherent;                       /* the device snoops the CPU's caches.  If not,
+                                          * buffers come from zones with
+                                          * SK_DMA_ZONE_UNCACHED if the arena has any,
+                                          * else the platform maintains the caches */
     bool force_bounce;                   /* foreign memory is always copied */
 };
 
 /*
- * Prepares *domain.  SK_OK; SK_ERR_INVALID (a required part is missing, a
- * window is empty or overflows), SK_ERR_ALIGNMENT, SK_ERR_RANGE (the limits
- * contradict themselves): *domain is all zero then and every call on it fails.
+ * Prepares *domain.  It must not be moved while buffers or mappings live in it.
+ * SK_OK; SK_ERR_INVALID (a required part is missing, a window is empty or
+ * overflows, the platform's page or cache line is no power of two),
+ * SK_ERR_ALIGNMENT, SK_ERR_RANGE (the limits contradict themselves): *domain is
+ * all zero then and every call on it fails.
  */
 SK_MUST_CHECK enum sk_status sk_dma_domain_init(struct sk_dma_domain *domain,
                                                 const struct sk_dma_domain_config *config);
 
 /*
  * Ends a domain.  SK_OK; SK_ERR_BUSY (buffers or mappings live in it; each
- * buffer is logged, nothing changed); SK_ERR_GONE (never initialised).
+ * buffer is logged with its owner, nothing changed); SK_ERR_GONE (never
+ * initialised, or ended before).
  */
 SK_MUST_CHECK enum sk_status sk_dma_domain_deinit(struct sk_dma_domain *domain);
 
 /*
  * Translates `bytes` of physical memory into one device address by the
  * windows.  It does not map; with an IOMMU only its map hook knows addresses.
- * SK_OK; SK_ERR_UNREACHABLE (no window or limit allows it) ; SK_ERR_SIZE (0 bytes);
- * SK_ERR_UNSUPPORTED (the domain has an IOMMU).
+ * SK_OK; SK_ERR_UNREACHABLE (no window covers it all, or the domain's lowest and
+ * highest address forbid it), SK_ERR_SIZE (0 bytes), SK_ERR_UNSUPPORTED (the domain
+ * has an IOMMU), SK_ERR_INVALID, SK_ERR_GONE: *out_daddr is unchanged.
+ * O(windows^2) at worst, O(windows) if one window covers it.
  */
 SK_MUST_CHECK enum sk_status sk_dma_domain_translate(const struct sk_dma_domain *domain,
                                                      sk_paddr paddr, uint64_t bytes,
@@ -160,14 +176,22 @@ struct sk_dma_mapping {
 /*
  * Makes foreign memory reachable for the device, all of it or nothing: splits
  * at pages that are not neighbours, merges those that are, honours the limits
- * of the domain and of `constraints` (may be NULL), bounces where it must
- * (unreachable, misaligned, sharing a cache line on a non-coherent device,
- * more pieces than `segment_capacity`, or forced), and hands the memory over.
+ * of the domain and of `constraints` (may be NULL; its size is ignored),
+ * bounces where it must, and hands the memory over.  It must if the memory is
+ * unreachable or misaligned or takes more pieces than `segment_capacity` or the
+ * limits allow; if the device writes and does not snoop, and an end shares a
+ * cache line with a neighbour; if an IOMMU would show neighbours in a page; or
+ * if the domain says so.  A bounce shows the device the request and zeros.  No
+ * segment has 4 GiB or more.
  *
  * `cpu` and `segments` stay the caller's and untouched until the unmap.
- * SK_OK; SK_ERR_INVALID, SK_ERR_SIZE (0 bytes), SK_ERR_NO_MEMORY (no bounce
- * memory), SK_ERR_UNREACHABLE, SK_ERR_UNSUPPORTED (the platform cannot
- * translate), or what the IOMMU said: nothing changed, *out_mapping is empty.
+ * SK_OK; SK_ERR_INVALID, SK_ERR_SIZE (0 bytes, or around the end of memory),
+ * SK_ERR_ALIGNMENT or SK_ERR_RANGE (the constraints, see the merge),
+ * SK_ERR_NO_MEMORY (no bounce memory), SK_ERR_UNREACHABLE (not even by a copy),
+ * SK_ERR_UNSUPPORTED (the platform cannot translate, or not maintain caches),
+ * SK_ERR_GONE, or what the platform or the IOMMU said: nothing changed,
+ * *out_mapping is empty.  SK_ERR_IN_DOUBT: the same, but the IOMMU refused to take
+ * back a part, so the device may still reach it.  O(pages).
  */
 SK_MUST_CHECK enum sk_status sk_dma_domain_map(struct sk_dma_domain *domain, void *cpu,
                                                uint64_t bytes, enum sk_dma_direction direction,
@@ -181,15 +205,16 @@ SK_MUST_CHECK enum sk_status sk_dma_domain_map(struct sk_dma_domain *domain, voi
  * device wrote at most from the start; a bounce copies back
  * min(written_bytes, bytes) and nothing for SK_DMA_TO_DEVICE.
  * SK_OK; SK_ERR_GONE (not mapped: nothing changed); what the IOMMU said (the
- * mapping is empty, its bounce memory is quarantined).
+ * mapping is empty, its bounce memory is quarantined, and the device may still
+ * reach foreign memory that was not bounced).
  */
 SK_MUST_CHECK enum sk_status sk_dma_domain_unmap(struct sk_dma_mapping *mapping,
                                                  uint64_t written_bytes);
 
 /*
  * Gives a mapping up whose device could not be stopped: the IOMMU is not
- * undone, bounce memory is never used again, *mapping is empty.
- * SK_OK; SK_ERR_GONE.
+ * undone, bounce memory is never used again, *mapping is empty.  Foreign memory
+ * stays its owner's, who must not reuse it either.  SK_OK; SK_ERR_GONE.
  */
 enum sk_status sk_dma_domain_quarantine(struct sk_dma_mapping *mapping);
 

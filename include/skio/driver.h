@@ -47,7 +47,11 @@ struct sk_driver {
      */
     enum sk_status (*identify)(const struct sk_driver *driver, struct sk_device_node *node);
 
-    /* Says what to inject; touches no device.  NULL: nothing. */
+    /*
+     * Says what to inject into *out_needs, which is all zero before; touches no
+     * device.  SK_OK; SK_ERR_AGAIN (not known yet); any other status fails the
+     * node.  NULL: nothing.
+     */
     enum sk_status (*needs)(const struct sk_driver *driver, const struct sk_device_node *node,
                             struct sk_driver_needs *out_needs);
 
@@ -55,16 +59,17 @@ struct sk_driver {
      * Takes the device into use with what was injected.  SK_OK: the node has
      * its class and interface.  SK_ERR_AGAIN: something it depends on is not
      * there yet.  On any other status the device is reset, nothing of the
-     * node's memory is in use, and the fault was logged with the device's
-     * address.
+     * node's memory is in use (SK_ERR_IN_DOUBT: the I/O buffer is, and stays
+     * held), and the fault was logged with the device's address.
      */
     enum sk_status (*probe)(const struct sk_driver *driver, struct sk_device_node *node);
 
     /*
      * Stops the device, completes what was in flight, and lets go of all
-     * memory, in this order.  SK_OK; SK_ERR_IN_DOUBT (the device could not be
-     * stopped: the I/O buffer stays held and must be quarantined).  NULL: the
-     * driver cannot be removed.
+     * memory, in this order.  SK_OK; SK_ERR_BUSY (somebody still uses it: nothing
+     * changed, and the driver stays bound); SK_ERR_IN_DOUBT (the device could not
+     * be stopped: the I/O buffer stays held and must be quarantined); any other
+     * status counts as in doubt.  NULL: the driver cannot be removed.
      */
     enum sk_status (*remove)(const struct sk_driver *driver, struct sk_device_node *node);
 };

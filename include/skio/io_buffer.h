@@ -43,8 +43,8 @@ struct sk_io_buffer {
     uint32_t generation;
     uint32_t holds; /* how many parties let the device use it */
     bool coherent;  /* no cache maintenance is needed */
-    const char *owner; /* a name for the list of live buffers; may be NULL */
-    const struct sk_log *log; /* outlives the memory, so that misuse is logged too */
+    const char *owner;         /* a name for the list of live buffers; may be NULL */
+    const struct sk_log *log;  /* stays after the memory went, to log misuse */
     struct sk_io_buffer *next; /* live list of the domain */
     struct sk_io_buffer **link;
 };
@@ -55,17 +55,26 @@ struct sk_io_buffer {
  * Makes *buffer own at least `size` zeroed bytes, contiguous for the device,
  * with its device address aligned to `alignment` (SK_IO_BUFFER_ALIGNMENT is
  * the usual one) and within the domain's limits.  The tail up to the capacity
- * is zero too.  SK_OK; SK_ERR_SIZE (0 or too large), SK_ERR_ALIGNMENT (0 or no
- * power of two), SK_ERR_BUSY (*buffer owns memory already), SK_ERR_NO_MEMORY,
- * SK_ERR_UNREACHABLE, SK_ERR_GONE (domain not initialised), SK_ERR_UNSUPPORTED
- * (device not coherent and the platform cannot maintain caches), or what the
- * IOMMU said: logged, nothing changed.
+ * is zero too.  Everything is zero before the device can see it.
+ * SK_OK; SK_ERR_SIZE (0 or too large), SK_ERR_ALIGNMENT (0 or no power of two),
+ * SK_ERR_RANGE (longer than a boundary, or the limits leave no room),
+ * SK_ERR_BUSY (*buffer owns memory already), SK_ERR_NO_MEMORY,
+ * SK_ERR_UNREACHABLE (the device reaches no memory of the arena, or not where the
+ * IOMMU put it), SK_ERR_GONE (domain not initialised), SK_ERR_UNSUPPORTED (device
+ * not coherent, no uncached zone, and the platform cannot maintain caches),
+ * SK_ERR_INVALID, or what the IOMMU said: logged, nothing changed.
+ * SK_ERR_IN_DOUBT: the same, but the IOMMU refused to take the memory back, so
+ * it is quarantined.
  */
 SK_MUST_CHECK enum sk_status sk_io_buffer_create(struct sk_io_buffer *buffer,
                                                  struct sk_dma_domain *domain, uint64_t size,
                                                  uint64_t alignment);
 
-/* The same with every constraint; `constraints->size_bytes` is the size. */
+/*
+ * The same with every constraint; `constraints->size_bytes` is the size, and
+ * alignment 0 means 1.  The limits on segments only say what is possible: the
+ * buffer is one piece, and whoever uses it cuts it.
+ */
 SK_MUST_CHECK enum sk_status
 sk_io_buffer_create_constrained(struct sk_io_buffer *buffer, struct sk_dma_domain *domain,
                                 const struct sk_dma_constraints *constraints);
@@ -75,7 +84,9 @@ sk_io_buffer_create_constrained(struct sk_io_buffer *buffer, struct sk_dma_domai
  * contiguous (`paddr` is the address of its first byte).  It must satisfy the
  * domain; long-lived memory is refused rather than bounced.  Destroying the
  * handle leaves the memory alone.  The content is not zeroed.
- * SK_OK; as sk_io_buffer_create, and SK_ERR_UNREACHABLE.
+ * SK_OK; as sk_io_buffer_create, and SK_ERR_UNREACHABLE (the domain's limits, or it
+ * bounces everything), SK_ERR_ALIGNMENT (an end shares a cache line with a
+ * neighbour and the device does not snoop, or a page that the IOMMU would show).
  */
 SK_MUST_CHECK enum sk_status sk_io_buffer_adopt(struct sk_io_buffer *buffer,
                                                 struct sk_dma_domain *domain, void *cpu,
@@ -84,7 +95,8 @@ SK_MUST_CHECK enum sk_status sk_io_buffer_adopt(struct sk_io_buffer *buffer,
 /*
  * Gives the memory back.  SK_OK (also for a handle that never owned any);
  * SK_ERR_BUSY (a device holds it: nothing changed), SK_ERR_GONE (destroyed or
- * quarantined before), SK_ERR_MOVED: logged, nothing changed.
+ * quarantined before), SK_ERR_MOVED: logged, nothing changed.  What the IOMMU
+ * said: the memory is quarantined, because the device may still reach it.
  */
 SK_MUST_CHECK enum sk_status sk_io_buffer_destroy(struct sk_io_buffer *buffer);
 
@@ -97,7 +109,7 @@ SK_MUST_CHECK enum sk_status sk_io_buffer_destroy(struct sk_io_buffer *buffer);
 SK_MUST_CHECK enum sk_status sk_io_buffer_move(struct sk_io_buffer *destination,
                                                struct sk_io_buffer *source);
 
-/* Names the owner in reports of live buffers; `owner` is borrowed, may be NULL. */
+/* Names the owner of a valid buffer in reports; `owner` is borrowed, may be NULL. */
 void sk_io_buffer_set_owner(struct sk_io_buffer *buffer, const char *owner);
 
 /*
@@ -131,8 +143,9 @@ SK_MUST_CHECK enum sk_status sk_io_buffer_address(const struct sk_io_buffer *buf
                                                   sk_daddr *out_address);
 
 /*
- * Describes [offset, offset + bytes) for a block request.  SK_OK; SK_ERR_RANGE,
- * SK_ERR_SIZE (0 bytes or 4 GiB and more), SK_ERR_GONE, SK_ERR_MOVED.
+ * Describes [offset, offset + bytes) of the capacity for a block request.
+ * SK_OK; SK_ERR_RANGE, SK_ERR_SIZE (0 bytes or 4 GiB and more), SK_ERR_GONE,
+ * SK_ERR_MOVED.
  */
 SK_MUST_CHECK enum sk_status sk_io_buffer_segment(const struct sk_io_buffer *buffer,
                                                   uint64_t offset, uint64_t bytes,
@@ -147,7 +160,10 @@ struct sk_io_view {
     uint64_t size;
 };
 
-/* Makes a view of [offset, offset + size).  SK_OK; SK_ERR_RANGE, SK_ERR_GONE, SK_ERR_MOVED. */
+/*
+ * Makes a view of [offset, offset + size) of the capacity; it may be empty.
+ * SK_OK; SK_ERR_RANGE, SK_ERR_GONE, SK_ERR_MOVED.
+ */
 SK_MUST_CHECK enum sk_status sk_io_buffer_view(const struct sk_io_buffer *buffer, uint64_t offset,
                                                uint64_t size, struct sk_io_view *out_view);
 
@@ -164,7 +180,9 @@ SK_MUST_CHECK enum sk_status sk_io_view_data(const struct sk_io_view *view, void
 /*
  * Hands [offset, offset + bytes) to the device: cleans or invalidates caches
  * where the domain needs it, orders the CPU's writes before, and holds the
- * buffer.  SK_OK; SK_ERR_RANGE, SK_ERR_INVALID (direction), SK_ERR_GONE, SK_ERR_MOVED.
+ * buffer.  Without coherence, the CPU leaves the cache lines of a range that the
+ * device writes alone until for_cpu, neighbours in them included.
+ * SK_OK; SK_ERR_RANGE, SK_ERR_INVALID (direction), SK_ERR_GONE, SK_ERR_MOVED.
  */
 SK_MUST_CHECK enum sk_status sk_io_buffer_for_device(struct sk_io_buffer *buffer, uint64_t offset,
                                                      uint64_t bytes,
@@ -193,7 +211,8 @@ bool sk_io_buffer_is_busy(const struct sk_io_buffer *buffer);
 /*
  * Gives the memory up for good because the device could not be stopped: a
  * deliberate leak, counted and logged.  The IOMMU mapping stays.  The handle
- * is then not valid.  SK_OK; SK_ERR_GONE, SK_ERR_MOVED.
+ * is then not valid.  Adopted memory stays its owner's, who must not reuse it.
+ * SK_OK; SK_ERR_GONE, SK_ERR_MOVED.
  */
 SK_MUST_CHECK enum sk_status sk_io_buffer_quarantine(struct sk_io_buffer *buffer);
 

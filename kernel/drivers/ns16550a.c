@@ -22,8 +22,8 @@
 #define LINE_CAN_SEND      0x20
 #define SCRATCH_PATTERN    0x5a
 
-#define TYPED      256u
-#define SPINS_MAX  100000u /* a port that never gets ready loses text instead of time */
+#define TYPED     256u
+#define SPINS_MAX 100000u /* a port that never gets ready loses text instead of time */
 
 struct port {
     struct console_device console;

@@ -8,10 +8,10 @@
 #include "drivers.h"
 #include "registers.h"
 
-#define PRIORITY(line)             (4u * (line))                              /* RW */
-#define ENABLE(context, line)      (0x2000u + 0x80u * (context) + (line) / 32 * 4) /* RW */
-#define THRESHOLD(context)         (0x200000u + 0x1000u * (context))          /* RW */
-#define CLAIM(context)             (0x200004u + 0x1000u * (context))          /* RW */
+#define PRIORITY(line)        (4u * (line))                                   /* RW */
+#define ENABLE(context, line) (0x2000u + 0x80u * (context) + (line) / 32 * 4) /* RW */
+#define THRESHOLD(context)    (0x200000u + 0x1000u * (context))               /* RW */
+#define CLAIM(context)        (0x200004u + 0x1000u * (context))               /* RW */
 
 #define LINES        1024u
 #define CONTEXTS_MAX 15872u
@@ -130,8 +130,8 @@ static enum sk_status probe(const struct sk_driver *driver, struct sk_device_nod
     if (!start(plic)) {
         return SK_ERR_NOT_FOUND;
     }
-    plic->controller = (struct interrupt_controller){ options->phandle, 1, enable, disable, claim,
-                                                      complete };
+    plic->controller =
+        (struct interrupt_controller){ options->phandle, 1, enable, disable, claim, complete };
     node->driver_data = plic;
     node->device_class = SK_DEVICE_CLASS_OTHER;
     return interrupts_set_controller(&plic->controller);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "latency.h"
 
-/* Values below 16 have a bucket each; above, four bits behind the leading one choose the step. */
+/* Small values have a bucket each; above, the bits behind the leading one choose the step. */
 static unsigned bucket_of(uint64_t ns)
 {
     unsigned shift;
@@ -9,7 +9,7 @@ static unsigned bucket_of(uint64_t ns)
     if (ns < LATENCY_STEPS) {
         return (unsigned)ns;
     }
-    shift = 59u - (unsigned)__builtin_clzll(ns);
+    shift = 63u - LATENCY_BITS - (unsigned)__builtin_clzll(ns);
     return (shift + 1) * LATENCY_STEPS + ((unsigned)(ns >> shift) & (LATENCY_STEPS - 1));
 }
 

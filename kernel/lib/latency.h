@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A histogram of times: sixteen steps for each doubling, so a value read back
- * is at most 1/16 too large.  Calling: no state but the struct's.
+ * A histogram of times: 64 steps for each doubling, so a value read back is
+ * at most 1/64 too large.  Calling: no state but the struct's.
  */
 #ifndef KERNEL_LIB_LATENCY_H
 #define KERNEL_LIB_LATENCY_H
 
 #include <stdint.h>
 
-#define LATENCY_STEPS   16u
-#define LATENCY_BUCKETS (61u * LATENCY_STEPS)
+#define LATENCY_BITS    6u
+#define LATENCY_STEPS   (1u << LATENCY_BITS)
+#define LATENCY_BUCKETS ((65u - LATENCY_BITS) * LATENCY_STEPS)
 
 struct latency {
     uint64_t count;

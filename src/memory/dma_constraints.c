@@ -102,16 +102,16 @@ enum sk_status sk_dma_constraints_merge(struct sk_dma_constraints *into,
     if (into == NULL || with == NULL) {
         return SK_ERR_INVALID;
     }
-    merged = *into;
-    merged.size_bytes = larger(into->size_bytes, with->size_bytes);
-    merged.alignment_bytes = larger(into->alignment_bytes, with->alignment_bytes);
-    merged.alignment_preferred = larger(into->alignment_preferred, with->alignment_preferred);
-    merged.boundary_bytes = tighter(into->boundary_bytes, with->boundary_bytes);
-    merged.lowest.raw = larger(into->lowest.raw, with->lowest.raw);
-    merged.highest.raw = tighter(into->highest.raw, with->highest.raw);
-    merged.segment_count_max =
-        (uint32_t)tighter(into->segment_count_max, with->segment_count_max);
-    merged.segment_bytes_max = tighter(into->segment_bytes_max, with->segment_bytes_max);
+    merged = (struct sk_dma_constraints){
+        .size_bytes = larger(into->size_bytes, with->size_bytes),
+        .alignment_bytes = larger(into->alignment_bytes, with->alignment_bytes),
+        .alignment_preferred = larger(into->alignment_preferred, with->alignment_preferred),
+        .boundary_bytes = tighter(into->boundary_bytes, with->boundary_bytes),
+        .lowest = { larger(into->lowest.raw, with->lowest.raw) },
+        .highest = { tighter(into->highest.raw, with->highest.raw) },
+        .segment_count_max = (uint32_t)tighter(into->segment_count_max, with->segment_count_max),
+        .segment_bytes_max = tighter(into->segment_bytes_max, with->segment_bytes_max),
+    };
     /* Each side alone first: a maximum of two alignments can hide one that is none. */
     status = ski_dma_constraints_check(into);
     if (status == SK_OK) {

@@ -201,14 +201,17 @@ static uint32_t longest_in_bucket(const struct sk_dma_arena_tree *tree, uint32_t
     return longest;
 }
 
+/* In two lanes, which a processor overlaps. */
 static uint32_t longest_in_part(const uint32_t *entries)
 {
-    uint32_t longest = entries[0];
+    uint32_t even = entries[0];
+    uint32_t odd = entries[1];
 
-    for (uint32_t i = 1; i < FAN; i++) {
-        longest = entries[i] > longest ? entries[i] : longest;
+    for (uint32_t i = 2; i < FAN; i += 2) {
+        even = entries[i] > even ? entries[i] : even;
+        odd = entries[i + 1] > odd ? entries[i + 1] : odd;
     }
-    return longest;
+    return odd > even ? odd : even;
 }
 
 /* Writes down what the longest run of a bucket is now, as far up as that changes anything. */
@@ -269,10 +272,11 @@ void ski_run_tree_take(struct sk_dma_arena_tree *tree, uint32_t run, uint32_t fi
         mark(tree, rest);
     }
     tree->tags[first].pages = count;
-    refresh(tree, run / SKI_RUN_TREE_BUCKET);
+    /* The rest first: while the old run is still counted it changes little above. */
     if (rest != end && rest / SKI_RUN_TREE_BUCKET != run / SKI_RUN_TREE_BUCKET) {
         refresh(tree, rest / SKI_RUN_TREE_BUCKET);
     }
+    refresh(tree, run / SKI_RUN_TREE_BUCKET);
 }
 
 void ski_run_tree_give(struct sk_dma_arena_tree *tree, uint32_t first, uint32_t count)

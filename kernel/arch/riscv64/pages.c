@@ -22,14 +22,14 @@
 
 #define SATP_SV39 (UINT64_C(8) << 60)
 
-#define DIRECT        UINT64_C(0xffffffc000000000)
-#define DIRECT_BYTES  (UINT64_C(255) << 30)
-#define GIGA_SHIFT    30
-#define DEVICES       (DIRECT + DIRECT_BYTES)
-#define DEVICE_PAGES  16384u /* 64 MiB of registers */
-#define ENTRIES       512u
-#define POOL_TABLES   96u
-#define LEVELS        3u
+#define DIRECT       UINT64_C(0xffffffc000000000)
+#define DIRECT_BYTES (UINT64_C(255) << 30)
+#define GIGA_SHIFT   30
+#define DEVICES      (DIRECT + DIRECT_BYTES)
+#define DEVICE_PAGES 16384u /* 64 MiB of registers */
+#define ENTRIES      512u
+#define POOL_TABLES  96u
+#define LEVELS       3u
 
 struct table {
     uint64_t entry[ENTRIES];
@@ -87,7 +87,8 @@ static unsigned shift_of(unsigned level)
     return 12 + 9 * level;
 }
 
-/* The table below an entry, made if it is missing; NULL: a larger page is there, or no table is left. */
+/* The table below an entry, made if it is missing; NULL: a larger page is there, or no table is
+ * left. */
 static struct table *descend(uint64_t *entry)
 {
     struct table *table;

@@ -6,8 +6,8 @@
 
 const char arch_name[] = "riscv64";
 
-static uint64_t frequency; /* ticks a second; 0: not known yet */
-static uint64_t ns_per_tick; /* 0: not a whole number */
+static uint64_t frequency;          /* ticks a second; 0: not known yet */
+static uint64_t ns_per_tick;        /* 0: not a whole number */
 static uint64_t armed = UINT64_MAX; /* ticks of the next timer interrupt */
 
 bool arch_interrupts_mask(void)
@@ -89,7 +89,8 @@ static uint64_t ticks_of(uint64_t ns)
     return ticks;
 }
 
-/* An earlier interrupt does as well: sleepers look at the clock.  So most calls need no firmware. */
+/* An earlier interrupt does as well: sleepers look at the clock.  So most calls need no firmware.
+ */
 void arch_timer_arm(uint64_t until_ns)
 {
     uint64_t ticks = ticks_of(until_ns);

@@ -11,16 +11,27 @@
 #define CAUSE_STORE_ACCESS 7
 
 static const char *const causes[] = {
-    "instruction address misaligned", "instruction access fault", "illegal instruction",
-    "breakpoint", "load address misaligned", "load access fault", "store address misaligned",
-    "store access fault", "environment call from U-mode", "environment call from S-mode",
-    "reserved", "reserved", "instruction page fault", "load page fault", "reserved",
+    "instruction address misaligned",
+    "instruction access fault",
+    "illegal instruction",
+    "breakpoint",
+    "load address misaligned",
+    "load access fault",
+    "store address misaligned",
+    "store access fault",
+    "environment call from U-mode",
+    "environment call from S-mode",
+    "reserved",
+    "reserved",
+    "instruction page fault",
+    "load page fault",
+    "reserved",
     "store page fault",
 };
 
 static const char *const registers[] = {
-    "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1",
-    "a2", "a3", "a4", "a5", "a6", "a7", "s2", "s3", "s4", "s5", "s6",
+    "ra", "sp", "gp", "tp",  "t0",  "t1", "t2", "s0", "s1", "a0", "a1",
+    "a2", "a3", "a4", "a5",  "a6",  "a7", "s2", "s3", "s4", "s5", "s6",
     "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
 };
 
@@ -40,11 +51,11 @@ static void print_backtrace(const struct trap_frame *frame)
 {
     uint64_t fp = frame->x[7];
 
-    console_print("backtrace 0x%016llx", (unsigned long long)frame->pc);
+    console_print("backtrace 0x%016lx", frame->pc);
     for (int i = 0; i < FRAMES_MAX && on_stack(fp); i++) {
         const uint64_t *saved = (const uint64_t *)(uintptr_t)(fp - 16);
 
-        console_print("%s0x%016llx", i % 4 == 3 ? "\n          " : " ", (unsigned long long)saved[1]);
+        console_print("%s0x%016lx", i % 4 == 3 ? "\n          " : " ", saved[1]);
         if (saved[0] <= fp) {
             break;
         }
@@ -55,17 +66,15 @@ static void print_backtrace(const struct trap_frame *frame)
 
 static void print_frame(const struct trap_frame *frame)
 {
-    bool guard = frame->value >= (uintptr_t)arch_guard_low &&
-                 frame->value < (uintptr_t)arch_stack_bottom;
+    bool guard =
+        frame->value >= (uintptr_t)arch_guard_low && frame->value < (uintptr_t)arch_stack_bottom;
 
-    console_print("\nfault: %s (scause %llu)%s\n", cause_name(frame->cause),
-                  (unsigned long long)frame->cause, guard ? ", the stack is full" : "");
-    console_print("sepc      0x%016llx  stval     0x%016llx  sstatus   0x%016llx\n",
-                  (unsigned long long)frame->pc, (unsigned long long)frame->value,
-                  (unsigned long long)frame->status);
+    console_print("\nfault: %s (scause %lu)%s\n", cause_name(frame->cause), frame->cause,
+                  guard ? ", the stack is full" : "");
+    console_print("sepc      0x%016lx  stval     0x%016lx  sstatus   0x%016lx\n", frame->pc,
+                  frame->value, frame->status);
     for (size_t i = 0; i < sizeof(registers) / sizeof(registers[0]); i++) {
-        console_print("%-9s 0x%016llx%s", registers[i], (unsigned long long)frame->x[i],
-                      i % 3 == 2 ? "\n" : "  ");
+        console_print("%-9s 0x%016lx%s", registers[i], frame->x[i], i % 3 == 2 ? "\n" : "  ");
     }
     console_print("\n");
     print_backtrace(frame);
@@ -123,15 +132,14 @@ static bool absorb(struct trap_frame *frame)
     }
     instruction = *(const uint16_t *)(uintptr_t)frame->pc;
     if ((instruction & 3) == 3) {
-        instruction |= (uint32_t)*(const uint16_t *)(uintptr_t)(frame->pc + 2) << 16;
+        instruction |= (uint32_t) * (const uint16_t *)(uintptr_t)(frame->pc + 2) << 16;
     }
     if (frame->cause == CAUSE_LOAD_ACCESS && load_target(instruction) != 0) {
         frame->x[load_target(instruction) - 1] = load_ones(instruction);
     }
     frame->pc += (instruction & 3) == 3 ? 4 : 2;
     if (sk_log_limit_pass(&limit)) {
-        sk_log_print(&console_log, SK_LOG_WARNING, "no device answers at 0x%llx",
-                     (unsigned long long)paddr);
+        sk_log_print(&console_log, SK_LOG_WARNING, "no device answers at 0x%lx", paddr);
     }
     return true;
 }

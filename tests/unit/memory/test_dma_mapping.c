@@ -476,6 +476,7 @@ static void test_dma_domain_map__bounce_keeps_to_the_constraints(void **state)
                                          .segment_count_max = 2,
                                          .lowest = { base + PAGE },
                                          .highest = { base + PAGES * PAGE - 1 } };
+    struct sk_io_buffer first_page = SK_IO_BUFFER_EMPTY;
 
     use_domain(f, (struct sk_dma_domain_config){ .coherent = true, .force_bounce = true });
     fill_pattern(memory, 4 * PAGE, 5);
@@ -487,6 +488,14 @@ static void test_dma_domain_map__bounce_keeps_to_the_constraints(void **state)
     }
     assert_device_sees(f, memory + 1, 4 * PAGE - 1);
     assert_int_equal(sk_dma_domain_unmap(&f->mapping, 0), SK_OK);
+    /* One piece must lie between two boundaries, even if earlier pages are free. */
+    wanted = (struct sk_dma_constraints){ .boundary_bytes = 2 * PAGE, .segment_count_max = 1 };
+    assert_int_equal(sk_io_buffer_create(&first_page, &f->env.domain, 1, 1), SK_OK);
+    assert_int_equal(map(f, memory + 1, 2 * PAGE, SK_DMA_BOTH, &wanted), SK_OK);
+    assert_int_equal(f->mapping.segment_count, 1);
+    assert_int_equal(f->segments[0].address.raw, base + 2 * PAGE);
+    assert_int_equal(sk_dma_domain_unmap(&f->mapping, 0), SK_OK);
+    assert_int_equal(sk_io_buffer_destroy(&first_page), SK_OK);
     /* What not even a copy can satisfy: a piece that must end before the next can be aligned. */
     wanted = (struct sk_dma_constraints){ .alignment_bytes = 2 * PAGE, .segment_bytes_max = PAGE };
     assert_int_equal(map(f, memory, 2 * PAGE, SK_DMA_BOTH, &wanted), SK_ERR_UNREACHABLE);
