@@ -23,6 +23,9 @@ SK_BEGIN_DECLS
 /* The unit of addresses and capacities, whatever the disk's own block size; bytes. */
 #define SK_BLOCK_SECTOR_BYTES 512u
 
+/* The answer to GET_LIFETIME: le16 pre-EOL state, le16 and le16 wear of two types; 5.2.6. */
+#define SK_BLOCK_LIFETIME_BYTES 6u
+
 /* Longest identity, without a terminating zero; bytes. */
 #define SK_BLOCK_IDENTITY_BYTES 20u
 
@@ -31,8 +34,16 @@ enum sk_block_operation {
     SK_BLOCK_WRITE,  /* memory to device */
     SK_BLOCK_FLUSH,  /* all writes completed before this submit become durable */
     SK_BLOCK_GET_ID, /* SK_BLOCK_IDENTITY_BYTES into one segment of that size */
+    SK_BLOCK_DISCARD,      /* the sectors' content is not needed any more; reads are undefined */
+    SK_BLOCK_WRITE_ZEROES, /* the sectors read as zeroes */
+    SK_BLOCK_SECURE_ERASE, /* the sectors' content can never be read again, from anywhere */
+    SK_BLOCK_GET_LIFETIME, /* SK_BLOCK_LIFETIME_BYTES into one segment of that size */
     SK_BLOCK_OPERATION_COUNT
 };
+
+/* `sk_block_request.flags` */
+#define SK_BLOCK_FLAG_FUA   1u /* WRITE, WRITE_ZEROES: durable when it completes */
+#define SK_BLOCK_FLAG_UNMAP 2u /* WRITE_ZEROES: the disk may give the space up */
 
 /* What the disk does with a completed write. */
 enum sk_block_cache {
@@ -43,11 +54,14 @@ enum sk_block_cache {
 struct sk_block_request {
     /* The caller's, before submit. */
     enum sk_block_operation operation;
-    uint32_t segment_count;                /* 0 for FLUSH */
-    uint64_t sector;                       /* first sector; 0 for FLUSH and GET_ID */
-    const struct sk_dma_segment *segments; /* device addresses of the memory, in order; each
-                                            * of at least 1 byte; together a multiple of the
-                                            * disk's block size */
+    uint32_t flags;                        /* SK_BLOCK_FLAG_*; 0: none */
+    uint64_t sector;                       /* first sector; 0 for FLUSH, GET_ID, GET_LIFETIME */
+    uint64_t sector_count;                 /* DISCARD, WRITE_ZEROES, SECURE_ERASE: how many, whole
+                                            * blocks; the others do not look at it */
+    const struct sk_dma_segment *segments; /* READ and WRITE: device addresses of the memory, in
+                                            * order; each of at least 1 byte; together a multiple
+                                            * of the disk's block size */
+    uint32_t segment_count;                /* 0 where there is no memory to move */
     /* Called once, from poll, wait, recover or the driver's removal.  Required. */
     void (*complete)(struct sk_block_request *request);
     void *context; /* for the caller; not looked at */
@@ -57,11 +71,19 @@ struct sk_block_request {
 
     /* Private. */
     uint32_t parts;
+    bool flush_after;
     uint32_t segment_index;
     uint32_t segment_offset;
     uint64_t bytes_left;
     uint64_t next_sector;
     struct sk_block_request *next;
+};
+
+/* What the disk takes of an operation on a range of sectors. */
+struct sk_block_range_limits {
+    uint32_t sectors_max;       /* in one request to the device, longer ones are split; 0: the
+                                 * operation is not supported */
+    uint32_t alignment_sectors; /* pieces that begin and end at multiples do most; a hint, at least 1 */
 };
 
 /* What the disk is.  Fixed while the device is bound, but for the capacity. */
@@ -74,7 +96,13 @@ struct sk_block_info {
     uint32_t physical_block_bytes; /* what the disk does in one piece; a hint */
     uint32_t optimal_io_bytes;    /* a hint; 0: unknown */
     enum sk_block_cache cache;
+    bool cache_can_change;        /* sk_block_set_cache works */
     bool read_only;
+    bool lifetime;                /* GET_LIFETIME works */
+    bool zeroes_may_unmap;        /* WRITE_ZEROES with SK_BLOCK_FLAG_UNMAP may give space up */
+    struct sk_block_range_limits discard;
+    struct sk_block_range_limits write_zeroes;
+    struct sk_block_range_limits secure_erase;
     uint32_t segment_count_max;   /* of one request to the device; longer ones are split */
     uint64_t segment_bytes_max;   /* of one segment; 0: no limit; longer ones are split */
     uint32_t queue_count;
@@ -89,6 +117,7 @@ struct sk_block_statistics {
     uint64_t requests;          /* completed, whatever their status */
     uint64_t bytes_read;        /* of successful requests */
     uint64_t bytes_written;
+    uint64_t bytes_cleared;     /* discarded, zeroed or erased */
     uint64_t parts;             /* requests as the device saw them, after splitting */
     uint64_t notifications;     /* sent to the device */
     uint64_t notifications_avoided; /* batches for which the device wanted none */
@@ -123,6 +152,7 @@ struct sk_block_ops {
     enum sk_status (*wait)(struct sk_block_queue *queue, uint64_t until_ns);
     enum sk_status (*recover)(struct sk_block_device *device, uint64_t timeout_ns);
     void (*stop)(struct sk_block_device *device, enum sk_status reason);
+    enum sk_status (*set_cache)(struct sk_block_device *device, enum sk_block_cache cache);
     const char *(*feature_name)(unsigned bit);
 };
 
@@ -240,6 +270,25 @@ SK_MUST_CHECK enum sk_status sk_block_write(struct sk_block_queue *queue, uint64
  * SK_ERR_IO, SK_ERR_UNSUPPORTED (the device refused to flush) and the rest as above.
  */
 SK_MUST_CHECK enum sk_status sk_block_flush(struct sk_block_queue *queue, uint64_t timeout_ns);
+
+/*
+ * Discards, zeroes or erases `sector_count` sectors and waits; `flags` as in a
+ * request.  SK_OK; SK_ERR_INVALID (another operation), SK_ERR_UNSUPPORTED (the
+ * disk does not offer it), and the rest as above: after a failure it is not
+ * known which of the sectors it took effect on.
+ */
+SK_MUST_CHECK enum sk_status sk_block_clear(struct sk_block_queue *queue,
+                                            enum sk_block_operation operation, uint64_t sector,
+                                            uint64_t sector_count, uint32_t flags,
+                                            uint64_t timeout_ns);
+
+/*
+ * Changes what the disk does with completed writes, and waits.  What was
+ * written before a change to write-through is flushed.  SK_OK; SK_ERR_UNSUPPORTED
+ * (the disk cannot change, or does not keep the change), and as sk_block_flush.
+ */
+SK_MUST_CHECK enum sk_status sk_block_set_cache(struct sk_block_queue *queue,
+                                                enum sk_block_cache cache, uint64_t timeout_ns);
 
 SK_END_DECLS
 

@@ -139,3 +139,31 @@ enum sk_status sk_block_flush(struct sk_block_queue *queue, uint64_t timeout_ns)
 
     return run(queue, &waiter, deadline_after(queue->device, timeout_ns));
 }
+
+enum sk_status sk_block_clear(struct sk_block_queue *queue, enum sk_block_operation operation,
+                              uint64_t sector, uint64_t sector_count, uint32_t flags,
+                              uint64_t timeout_ns)
+{
+    struct waiter waiter = { .request = { .operation = operation,
+                                          .sector = sector,
+                                          .sector_count = sector_count,
+                                          .flags = flags } };
+
+    if (operation != SK_BLOCK_DISCARD && operation != SK_BLOCK_WRITE_ZEROES &&
+        operation != SK_BLOCK_SECURE_ERASE) {
+        return SK_ERR_INVALID;
+    }
+    return run(queue, &waiter, deadline_after(queue->device, timeout_ns));
+}
+
+enum sk_status sk_block_set_cache(struct sk_block_queue *queue, enum sk_block_cache cache,
+                                  uint64_t timeout_ns)
+{
+    enum sk_status status = queue->device->ops->set_cache(queue->device, cache);
+
+    /* 5.2.5.2: the change says nothing about older writes. */
+    if (status == SK_OK && cache == SK_BLOCK_CACHE_WRITE_THROUGH) {
+        status = sk_block_flush(queue, timeout_ns);
+    }
+    return status;
+}

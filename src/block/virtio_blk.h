@@ -30,10 +30,14 @@
 #include "virtio/ring_split.h"
 
 /* Request types and answers; 5.2.6. */
-#define SKI_BLK_TYPE_IN     0u
-#define SKI_BLK_TYPE_OUT    1u
-#define SKI_BLK_TYPE_FLUSH  4u
-#define SKI_BLK_TYPE_GET_ID 8u
+#define SKI_BLK_TYPE_IN           0u
+#define SKI_BLK_TYPE_OUT          1u
+#define SKI_BLK_TYPE_FLUSH        4u
+#define SKI_BLK_TYPE_GET_ID       8u
+#define SKI_BLK_TYPE_GET_LIFETIME 10u
+#define SKI_BLK_TYPE_DISCARD      11u
+#define SKI_BLK_TYPE_WRITE_ZEROES 13u
+#define SKI_BLK_TYPE_SECURE_ERASE 14u
 
 #define SKI_BLK_STATUS_OK     0u
 #define SKI_BLK_STATUS_IOERR  1u
@@ -50,7 +54,19 @@ struct ski_blk_header {
     sk_le64 sector;
 };
 
+/* 5.2.6, what DISCARD, WRITE_ZEROES and SECURE_ERASE send: u32 count and u32 flags as one word. */
+struct ski_blk_range {
+    sk_le64 sector;
+    sk_le64 count_and_flags;
+};
+
+#define SKI_BLK_RANGE_UNMAP 1u
+
 _Static_assert(sizeof(struct ski_blk_header) == 16, "5.2.6");
+_Static_assert(sizeof(struct ski_blk_range) == 16, "5.2.6");
+
+/* Where the driver changes the cache mode; 5.2.4. */
+#define SKI_BLK_CONFIG_WRITEBACK 32u
 
 /* The timeout is counted in ticks of a quarter: a request's age needs no clock. */
 #define SKI_BLK_TICKS_PER_TIMEOUT 4u
@@ -74,10 +90,12 @@ struct ski_blk_queue {
     /* Shared memory. */
     struct ski_ring_descriptor SKI_SHARED *chains;
     struct ski_blk_header SKI_SHARED *headers;
+    struct ski_blk_range SKI_SHARED *ranges;
     uint8_t SKI_SHARED *statuses;
     struct sk_virtio_queue_layout layout; /* as the device was told */
     sk_daddr chains_address;
     sk_daddr headers_address;
+    sk_daddr ranges_address;
     sk_daddr statuses_address;
 
     /* Private memory. */
@@ -126,6 +144,12 @@ struct ski_blk_config {
     uint64_t opt_io_size;
     uint64_t writeback;
     uint64_t num_queues;
+    uint64_t discard_sectors;
+    uint64_t discard_alignment;
+    uint64_t zeroes_sectors;
+    uint64_t zeroes_may_unmap;
+    uint64_t erase_sectors;
+    uint64_t erase_alignment;
 };
 
 struct ski_blk {
@@ -171,6 +195,9 @@ uint64_t ski_blk_wanted_features(const struct sk_virtio_blk_options *options);
  * up to the queues.  SK_OK; SK_ERR_MALFORMED, SK_ERR_UNSUPPORTED, SK_ERR_RANGE: logged.
  */
 SK_MUST_CHECK enum sk_status ski_blk_configure(struct ski_blk *blk, uint32_t *out_num_queues);
+
+/* See sk_block_set_cache; the flush is the caller's. */
+enum sk_status ski_blk_set_cache(struct sk_block_device *device, enum sk_block_cache cache);
 
 /* Reads the capacity of now into the queue, and for queue 0 into block.info. */
 SK_MUST_CHECK enum sk_status ski_blk_read_capacity(struct ski_blk_queue *queue);

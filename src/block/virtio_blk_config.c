@@ -28,8 +28,14 @@ static const struct ski_virtio_field fields[] = {
     FIELD(20, 4, SK_VIRTIO_BLK_F_BLK_SIZE, blk_size),
     FIELD(24, 1, SK_VIRTIO_BLK_F_TOPOLOGY, physical_block_exp),
     FIELD(28, 4, SK_VIRTIO_BLK_F_TOPOLOGY, opt_io_size),
-    FIELD(32, 1, SK_VIRTIO_BLK_F_CONFIG_WCE, writeback),
+    FIELD(SKI_BLK_CONFIG_WRITEBACK, 1, SK_VIRTIO_BLK_F_CONFIG_WCE, writeback),
     FIELD(34, 2, SK_VIRTIO_BLK_F_MQ, num_queues),
+    FIELD(36, 4, SK_VIRTIO_BLK_F_DISCARD, discard_sectors),
+    FIELD(44, 4, SK_VIRTIO_BLK_F_DISCARD, discard_alignment),
+    FIELD(48, 4, SK_VIRTIO_BLK_F_WRITE_ZEROES, zeroes_sectors),
+    FIELD(56, 1, SK_VIRTIO_BLK_F_WRITE_ZEROES, zeroes_may_unmap),
+    FIELD(60, 4, SK_VIRTIO_BLK_F_SECURE_ERASE, erase_sectors),
+    FIELD(68, 4, SK_VIRTIO_BLK_F_SECURE_ERASE, erase_alignment),
 };
 
 #define FIELD_COUNT (sizeof(fields) / sizeof(fields[0]))
@@ -39,7 +45,9 @@ uint64_t ski_blk_wanted_features(const struct sk_virtio_blk_options *options)
     uint64_t implemented = BIT(SK_VIRTIO_BLK_F_SIZE_MAX) | BIT(SK_VIRTIO_BLK_F_SEG_MAX) |
                            BIT(SK_VIRTIO_BLK_F_RO) | BIT(SK_VIRTIO_BLK_F_BLK_SIZE) |
                            BIT(SK_VIRTIO_BLK_F_FLUSH) | BIT(SK_VIRTIO_BLK_F_TOPOLOGY) |
-                           BIT(SK_VIRTIO_BLK_F_CONFIG_WCE) | BIT(SK_VIRTIO_F_INDIRECT_DESC) |
+                           BIT(SK_VIRTIO_BLK_F_CONFIG_WCE) | BIT(SK_VIRTIO_BLK_F_DISCARD) |
+                           BIT(SK_VIRTIO_BLK_F_WRITE_ZEROES) | BIT(SK_VIRTIO_BLK_F_LIFETIME) |
+                           BIT(SK_VIRTIO_BLK_F_SECURE_ERASE) | BIT(SK_VIRTIO_F_INDIRECT_DESC) |
                            BIT(SK_VIRTIO_F_EVENT_IDX) | BIT(SK_VIRTIO_F_ORDER_PLATFORM);
 
     if (options->queue_count > 1) {
@@ -158,6 +166,38 @@ static enum sk_status check_limits(struct ski_blk *blk, const struct ski_blk_con
     return SK_OK;
 }
 
+/*
+ * A part's length is counted in 32 bits of bytes, so that is what one request
+ * carries at most; whole blocks, and whole alignment units where they fit.
+ */
+static struct sk_block_range_limits range_limits(const struct ski_blk *blk, unsigned feature,
+                                                 uint64_t sectors, uint64_t alignment)
+{
+    uint32_t block_sectors = blk->block.info.block_bytes / SK_BLOCK_SECTOR_BYTES;
+    uint64_t most = UINT32_MAX / SK_BLOCK_SECTOR_BYTES;
+    struct sk_block_range_limits limits = { .alignment_sectors = clamp_at_least_one(alignment) };
+
+    if (ski_virtio_device_has(&blk->virtio, feature)) {
+        most = sectors < most ? sectors : most;
+        limits.sectors_max = (uint32_t)(most - most % block_sectors);
+    }
+    return limits;
+}
+
+static void set_ranges(struct ski_blk *blk, const struct ski_blk_config *config)
+{
+    struct sk_block_info *info = &blk->block.info;
+
+    info->discard = range_limits(blk, SK_VIRTIO_BLK_F_DISCARD, config->discard_sectors,
+                                 config->discard_alignment);
+    info->write_zeroes =
+        range_limits(blk, SK_VIRTIO_BLK_F_WRITE_ZEROES, config->zeroes_sectors, 1);
+    info->secure_erase = range_limits(blk, SK_VIRTIO_BLK_F_SECURE_ERASE, config->erase_sectors,
+                                      config->erase_alignment);
+    info->zeroes_may_unmap = config->zeroes_may_unmap != 0;
+    info->lifetime = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_LIFETIME);
+}
+
 static void set_cache(struct ski_blk *blk, const struct ski_blk_config *config)
 {
     struct sk_block_info *info = &blk->block.info;
@@ -168,6 +208,9 @@ static void set_cache(struct ski_blk *blk, const struct ski_blk_config *config)
     if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_CONFIG_WCE)) {
         info->cache = config->writeback != 0 ? SK_BLOCK_CACHE_WRITE_BACK
                                              : SK_BLOCK_CACHE_WRITE_THROUGH;
+        info->cache_can_change = true;
+    } else {
+        info->cache_can_change = false;
     }
     info->read_only = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_RO);
     info->features_offered = blk->virtio.offered;
@@ -195,6 +238,7 @@ enum sk_status ski_blk_configure(struct ski_blk *blk, uint32_t *out_num_queues)
         return status;
     }
     set_cache(blk, &config);
+    set_ranges(blk, &config);
     *out_num_queues = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_MQ)
                           ? clamp_at_least_one(config.num_queues)
                           : 1;
@@ -224,5 +268,33 @@ enum sk_status ski_blk_read_capacity(struct ski_blk_queue *queue)
         blk->block.info.capacity_sectors = config.capacity;
     }
     queue->capacity_sectors = config.capacity;
+    return SK_OK;
+}
+
+enum sk_status ski_blk_set_cache(struct sk_block_device *device, enum sk_block_cache cache)
+{
+    struct ski_blk *blk = SK_CONTAINER_OF(device, struct ski_blk, block);
+    struct sk_virtio_transport *transport = blk->virtio.transport;
+    uint8_t wanted = cache == SK_BLOCK_CACHE_WRITE_BACK;
+    uint8_t kept = 0;
+    enum sk_status status;
+
+    if (!device->info.cache_can_change || (unsigned)cache > SK_BLOCK_CACHE_WRITE_BACK) {
+        return SK_ERR_UNSUPPORTED;
+    }
+    if (device->state != SK_BLOCK_STATE_READY) {
+        return SK_ERR_BROKEN;
+    }
+    status = transport->ops->write_config(transport, SKI_BLK_CONFIG_WRITEBACK, 1, &wanted);
+    if (status == SK_OK) {
+        status = transport->ops->read_config(transport, SKI_BLK_CONFIG_WRITEBACK, 1, &kept);
+    }
+    if (status != SK_OK) {
+        return status;
+    }
+    if ((kept != 0) != (wanted != 0)) {
+        return refuse(blk, SK_ERR_UNSUPPORTED, "the cache mode did not change; writeback", kept);
+    }
+    device->info.cache = cache;
     return SK_OK;
 }

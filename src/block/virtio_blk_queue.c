@@ -167,6 +167,10 @@ static uint32_t type_of(enum sk_block_operation operation)
         [SK_BLOCK_WRITE] = SKI_BLK_TYPE_OUT,
         [SK_BLOCK_FLUSH] = SKI_BLK_TYPE_FLUSH,
         [SK_BLOCK_GET_ID] = SKI_BLK_TYPE_GET_ID,
+        [SK_BLOCK_DISCARD] = SKI_BLK_TYPE_DISCARD,
+        [SK_BLOCK_WRITE_ZEROES] = SKI_BLK_TYPE_WRITE_ZEROES,
+        [SK_BLOCK_SECURE_ERASE] = SKI_BLK_TYPE_SECURE_ERASE,
+        [SK_BLOCK_GET_LIFETIME] = SKI_BLK_TYPE_GET_LIFETIME,
     };
 
     return types[operation];
@@ -227,27 +231,87 @@ static void put_part(struct ski_blk_queue *queue, uint32_t slot, struct sk_block
     request->next_sector += part->bytes / SK_BLOCK_SECTOR_BYTES;
 }
 
+/* The limits of an operation on a range of sectors; NULL: it is another operation. */
+static const struct sk_block_range_limits *range_limits(const struct ski_blk_queue *queue,
+                                                        enum sk_block_operation operation)
+{
+    const struct sk_block_info *info = &queue->blk->block.info;
+
+    switch (operation) {
+    case SK_BLOCK_DISCARD:
+        return &info->discard;
+    case SK_BLOCK_WRITE_ZEROES:
+        return &info->write_zeroes;
+    case SK_BLOCK_SECURE_ERASE:
+        return &info->secure_erase;
+    default:
+        return NULL;
+    }
+}
+
+/* One range: as much as the device takes, cut at its alignment if more follows. */
+static void put_range(struct ski_blk_queue *queue, uint32_t slot,
+                      struct sk_block_request *request,
+                      const struct sk_block_range_limits *limits, struct part *part)
+{
+    struct ski_blk_range SKI_SHARED *range = &queue->ranges[slot];
+    uint64_t left = request->bytes_left / SK_BLOCK_SECTOR_BYTES;
+    uint32_t sectors = left < limits->sectors_max ? (uint32_t)left : limits->sectors_max;
+    uint32_t flags = (request->flags & SK_BLOCK_FLAG_UNMAP) != 0 ? SKI_BLK_RANGE_UNMAP : 0;
+
+    if (sectors < left) {
+        uint64_t behind = (request->next_sector + sectors) % limits->alignment_sectors;
+
+        sectors -= behind < sectors ? (uint32_t)behind & ~queue->sector_mask : 0;
+    }
+    ski_door_store64(&range->sector, request->next_sector);
+    ski_door_store64(&range->count_and_flags, sectors | (uint64_t)flags << 32);
+    put_segment(&queue->slots[slot], part->count++,
+                queue->ranges_address.raw + slot * sizeof(struct ski_blk_range),
+                (uint32_t)sizeof(struct ski_blk_range), 0);
+    part->bytes = sectors * SK_BLOCK_SECTOR_BYTES;
+    part->sector = 0; /* 5.2.6: the header's sector has no meaning here */
+    request->bytes_left -= part->bytes;
+    request->next_sector += sectors;
+}
+
+/* Fills the next part of a request into a slot; false: the limits leave no room for one block. */
+static bool fill_part(struct ski_blk_queue *queue, uint32_t slot,
+                      struct sk_block_request *request, struct part *part)
+{
+    const struct sk_block_range_limits *limits = range_limits(queue, request->operation);
+
+    if (request->bytes_left == 0) {
+        return true; /* nothing to move: FLUSH */
+    }
+    if (limits != NULL) {
+        put_range(queue, slot, request, limits, part);
+        return true;
+    }
+    part->bytes = measure_part(queue, request);
+    if (part->bytes == 0) {
+        return false;
+    }
+    put_part(queue, slot, request, part);
+    return true;
+}
+
 /*
  * Puts as much of a request as there are slots for.  True: all of it is at the
  * device, or (status not SK_OK) the rest never will be.
  */
 static bool issue(struct ski_blk_queue *queue, struct sk_block_request *request)
 {
-    bool writes = request->operation == SK_BLOCK_WRITE;
-
     while (queue->free_count > 0 && request->status == SK_OK) {
         uint32_t slot = queue->free_slots[queue->free_count - 1];
         struct part part = { .type = type_of(request->operation),
-                             .segment_flags = writes ? 0 : SKI_RING_WRITE,
+                             .segment_flags =
+                                 request->operation == SK_BLOCK_WRITE ? 0 : SKI_RING_WRITE,
                              .sector = request->next_sector };
 
-        if (request->bytes_left > 0) {
-            part.bytes = measure_part(queue, request);
-            if (part.bytes == 0) {
-                request->status = SK_ERR_UNSUPPORTED;
-                break;
-            }
-            put_part(queue, slot, request, &part);
+        if (!fill_part(queue, slot, request, &part)) {
+            request->status = SK_ERR_UNSUPPORTED;
+            break;
         }
         start_slot(queue, slot, request, &part);
         if (request->bytes_left == 0) {
@@ -287,37 +351,105 @@ static enum sk_status check_transfer(const struct ski_blk_queue *queue,
     return SK_OK;
 }
 
+static enum sk_status check_range(const struct ski_blk_queue *queue,
+                                  struct sk_block_request *request)
+{
+    const struct sk_block_range_limits *limits = range_limits(queue, request->operation);
+
+    if (limits->sectors_max == 0) {
+        return SK_ERR_UNSUPPORTED;
+    }
+    if (queue->read_only) {
+        return SK_ERR_READ_ONLY;
+    }
+    if (request->segment_count != 0) {
+        return SK_ERR_INVALID;
+    }
+    if (request->sector_count == 0 || (request->sector_count & queue->sector_mask) != 0) {
+        return SK_ERR_SIZE;
+    }
+    if ((request->sector & queue->sector_mask) != 0) {
+        return SK_ERR_INVALID;
+    }
+    if (!sk_checked_range(request->sector, request->sector_count, queue->capacity_sectors)) {
+        return SK_ERR_RANGE;
+    }
+    request->bytes_left = request->sector_count * SK_BLOCK_SECTOR_BYTES;
+    return SK_OK;
+}
+
+/* FLUSH, and the flush behind a write.  SK_ERR_AGAIN: there is nothing to do. */
+static enum sk_status check_flush(const struct ski_blk_queue *queue)
+{
+    if (ski_virtio_device_has(&queue->blk->virtio, SK_VIRTIO_BLK_F_FLUSH)) {
+        return SK_OK;
+    }
+    return queue->blk->block.info.cache == SK_BLOCK_CACHE_WRITE_THROUGH ? SK_ERR_AGAIN
+                                                                        : SK_ERR_UNSUPPORTED;
+}
+
+/* A fixed-size answer into one segment. */
+static enum sk_status check_answer(struct sk_block_request *request, uint32_t bytes)
+{
+    if (request->segment_count != 1 || request->sector != 0 || request->segments == NULL ||
+        request->segments[0].bytes != bytes) {
+        return SK_ERR_INVALID;
+    }
+    request->bytes_left = bytes;
+    return SK_OK;
+}
+
+static enum sk_status check_flags(const struct ski_blk_queue *queue,
+                                  struct sk_block_request *request)
+{
+    bool writes = request->operation == SK_BLOCK_WRITE;
+    bool zeroes = request->operation == SK_BLOCK_WRITE_ZEROES;
+    uint32_t allowed = (writes || zeroes ? SK_BLOCK_FLAG_FUA : 0) |
+                       (zeroes ? SK_BLOCK_FLAG_UNMAP : 0);
+    enum sk_status status;
+
+    if ((request->flags & ~allowed) != 0) {
+        return SK_ERR_INVALID;
+    }
+    if ((request->flags & SK_BLOCK_FLAG_FUA) != 0) {
+        status = check_flush(queue);
+        if (status == SK_ERR_UNSUPPORTED) {
+            return status;
+        }
+        request->flush_after = status == SK_OK;
+    }
+    return SK_OK;
+}
+
 /* SK_OK: to be issued.  SK_ERR_AGAIN: nothing to do, it is done. */
 static enum sk_status check(const struct ski_blk_queue *queue, struct sk_block_request *request)
 {
-    const struct sk_block_info *info = &queue->blk->block.info;
+    enum sk_status status = is_ready(queue) ? check_flags(queue, request) : SK_ERR_BROKEN;
 
-    if (!is_ready(queue)) {
-        return SK_ERR_BROKEN;
+    if (status != SK_OK) {
+        return status;
     }
     switch (request->operation) {
-    case SK_BLOCK_WRITE:
-        if (info->read_only) {
-            return SK_ERR_READ_ONLY;
-        }
-        return check_transfer(queue, request);
     case SK_BLOCK_READ:
         return check_transfer(queue, request);
+    case SK_BLOCK_WRITE:
+        return queue->read_only ? SK_ERR_READ_ONLY : check_transfer(queue, request);
     case SK_BLOCK_FLUSH:
         if (request->segment_count != 0 || request->sector != 0) {
             return SK_ERR_INVALID;
         }
-        if (ski_virtio_device_has(&queue->blk->virtio, SK_VIRTIO_BLK_F_FLUSH)) {
-            return SK_OK;
-        }
-        return info->cache == SK_BLOCK_CACHE_WRITE_THROUGH ? SK_ERR_AGAIN : SK_ERR_UNSUPPORTED;
+        return check_flush(queue);
     case SK_BLOCK_GET_ID:
-        if (request->segment_count != 1 || request->sector != 0 || request->segments == NULL ||
-            request->segments[0].bytes != SK_BLOCK_IDENTITY_BYTES) {
-            return SK_ERR_INVALID;
+        return check_answer(request, SK_BLOCK_IDENTITY_BYTES);
+    case SK_BLOCK_DISCARD:
+    case SK_BLOCK_WRITE_ZEROES:
+    case SK_BLOCK_SECURE_ERASE:
+        return check_range(queue, request);
+    case SK_BLOCK_GET_LIFETIME:
+        if (!queue->blk->block.info.lifetime) {
+            return SK_ERR_UNSUPPORTED;
         }
-        request->bytes_left = SK_BLOCK_IDENTITY_BYTES;
-        return SK_OK;
+        return check_answer(request, SK_BLOCK_LIFETIME_BYTES);
     default:
         return SK_ERR_INVALID;
     }
@@ -336,7 +468,8 @@ static inline bool start_simple(struct ski_blk_queue *queue, struct sk_block_req
                          .count = 1 };
     uint32_t slot;
 
-    if (request->segment_count != 1 || queue->free_count == 0 || queue->waiting != NULL ||
+    if (request->segment_count != 1 || request->flags != 0 || queue->free_count == 0 ||
+        queue->waiting != NULL ||
         (request->operation != SK_BLOCK_READ && (!writes || queue->read_only))) {
         return false;
     }
@@ -350,6 +483,7 @@ static inline bool start_simple(struct ski_blk_queue *queue, struct sk_block_req
     request->status = SK_OK;
     request->parts = 0;
     request->bytes_left = 0;
+    request->flush_after = false;
     slot = queue->free_slots[queue->free_count - 1];
     put_segment(&queue->slots[slot], 0, segment->address.raw, part.bytes,
                 writes ? 0 : SKI_RING_WRITE);
@@ -362,6 +496,7 @@ static void start(struct ski_blk_queue *queue, struct sk_block_request *request)
     enum sk_status status;
 
     request->parts = 0;
+    request->flush_after = false;
     request->segment_index = 0;
     request->segment_offset = 0;
     request->bytes_left = 0;
@@ -455,7 +590,18 @@ static inline void count_part(struct ski_blk_queue *queue, enum sk_block_operati
         statistics->bytes_read += bytes;
     } else if (operation == SK_BLOCK_WRITE) {
         statistics->bytes_written += bytes;
+    } else if (range_limits(queue, operation) != NULL) {
+        statistics->bytes_cleared += bytes;
     }
+}
+
+/* The second half of a FUA write: a slot has just become free. */
+static void start_flush(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    static const struct part flush = { .type = SKI_BLK_TYPE_FLUSH };
+
+    request->flush_after = false;
+    start_slot(queue, queue->free_slots[queue->free_count - 1], request, &flush);
 }
 
 /* Frees the slot of a part that ended; true if its request has ended with it. */
@@ -469,8 +615,17 @@ static inline bool end_part(struct ski_blk_queue *queue, uint32_t slot, enum sk_
         request->status = status;
     }
     request->parts--;
-    /* While it waits for slots, the waiting list has it and ends it. */
-    return request->parts == 0 && (request->bytes_left == 0 || request != queue->waiting);
+    if (request->parts != 0) {
+        return false;
+    }
+    if (request->bytes_left != 0) {
+        return request != queue->waiting; /* the waiting list has it, and goes on or ends it */
+    }
+    if (request->flush_after && request->status == SK_OK) {
+        start_flush(queue, request);
+        return false;
+    }
+    return true;
 }
 
 static void violated(struct ski_blk_queue *queue, const char *what, uint32_t value)

@@ -35,6 +35,7 @@ enum sk_status ski_blk_check_options(const struct sk_virtio_blk_options *options
 struct queue_layout {
     struct ski_ring_split_layout ring;
     uint64_t headers;
+    uint64_t ranges;
     uint64_t statuses;
     uint64_t tables;
     uint64_t bytes;
@@ -48,7 +49,8 @@ static void lay_out_queue(uint32_t size, uint32_t segment_count, struct queue_la
 
     ski_ring_split_lay_out(size, QUEUE_ALIGNMENT, &out_layout->ring);
     out_layout->headers = align_up(out_layout->ring.bytes, 64);
-    out_layout->statuses = out_layout->headers + (uint64_t)size * sizeof(struct ski_blk_header);
+    out_layout->ranges = out_layout->headers + (uint64_t)size * sizeof(struct ski_blk_header);
+    out_layout->statuses = out_layout->ranges + (uint64_t)size * sizeof(struct ski_blk_range);
     out_layout->tables = align_up(out_layout->statuses + size, 64);
     out_layout->bytes = align_up(out_layout->tables + size * chain_bytes, QUEUE_ALIGNMENT);
 }
@@ -132,10 +134,13 @@ static void place_queue(struct ski_blk_queue *queue, uint32_t size)
     queue->ring.device_order = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_ORDER_PLATFORM);
     queue->headers = (struct ski_blk_header SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
         base + layout.headers);
+    queue->ranges = (struct ski_blk_range SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
+        base + layout.ranges);
     queue->statuses = ski_door_share(base + layout.statuses);
     queue->chains = (struct ski_ring_descriptor SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
         base + layout.tables);
     queue->headers_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.headers);
+    queue->ranges_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.ranges);
     queue->statuses_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.statuses);
     queue->chains_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.tables);
     if (!queue->indirect) {
@@ -341,5 +346,6 @@ const struct sk_block_ops ski_blk_ops = {
     .wait = ski_blk_wait,
     .recover = ski_blk_recover,
     .stop = stop_device,
+    .set_cache = ski_blk_set_cache,
     .feature_name = sk_virtio_blk_feature_name,
 };

@@ -18,6 +18,7 @@
 
 #define HEADER_BYTES   16u
 #define IDENTITY_BYTES 20u
+#define LIFETIME_BYTES 6u
 
 static void refuse(struct fake_device *fake, struct fake_request *request, const char *what,
                    uint64_t number)
@@ -165,13 +166,20 @@ void fake_block_take(struct fake_device *fake, struct fake_request *request)
     for (uint32_t i = 0; i < request->segment_count; i++) {
         request->data_bytes += request->segments[i].bytes;
     }
-    check_segments(fake, request, request->type != TYPE_OUT);
+    check_segments(fake, request,
+                   request->type != TYPE_OUT && !fake_ranges_has(request->type));
     if (request->type == TYPE_IN || request->type == TYPE_OUT) {
         check_transfer(fake, request);
     } else if (request->type == TYPE_FLUSH) {
         check_flush(fake, request);
     } else if (request->type == TYPE_GET_ID && request->data_bytes != IDENTITY_BYTES) {
         refuse(fake, request, "GET_ID with another length than 20", request->data_bytes);
+    } else if (request->type == FAKE_TYPE_GET_LIFETIME &&
+               (!fake_negotiated(fake, SK_VIRTIO_BLK_F_LIFETIME) ||
+                request->data_bytes != LIFETIME_BYTES)) {
+        refuse(fake, request, "GET_LIFETIME without its feature or length", request->data_bytes);
+    } else if (fake_ranges_has(request->type)) {
+        fake_ranges_check(fake, request);
     }
 }
 
@@ -195,7 +203,7 @@ static void make_durable(struct fake_device *fake, const uint8_t *from, uint64_t
     }
 }
 
-static bool is_bad(const struct fake_device *fake, uint64_t sector, uint64_t count)
+bool fake_is_bad(const struct fake_device *fake, uint64_t sector, uint64_t count)
 {
     return !within(sector, count * 512, fake->config.capacity_sectors) ||
            !within(sector, count * 512, fake->storage_sectors) ||
@@ -203,12 +211,19 @@ static bool is_bad(const struct fake_device *fake, uint64_t sector, uint64_t cou
             fake->bad_first < sector + count);
 }
 
+void fake_write_through(struct fake_device *fake, uint64_t first, uint64_t count)
+{
+    if (!is_write_back(fake)) {
+        make_durable(fake, fake->storage, fake->sequence, first, count);
+    }
+}
+
 static uint8_t transfer(struct fake_device *fake, struct fake_request *request)
 {
     uint64_t count = request->data_bytes / 512;
     uint8_t *storage;
 
-    if (is_bad(fake, request->sector, count)) {
+    if (fake_is_bad(fake, request->sector, count)) {
         return STATUS_IOERR;
     }
     storage = fake->storage + request->sector * 512;
@@ -229,9 +244,7 @@ static uint8_t transfer(struct fake_device *fake, struct fake_request *request)
     }
     fake->writes++;
     fake->sequence++;
-    if (!is_write_back(fake)) {
-        make_durable(fake, fake->storage, fake->sequence, request->sector, count);
-    }
+    fake_write_through(fake, request->sector, count);
     return STATUS_OK;
 }
 
@@ -270,6 +283,20 @@ static uint8_t get_id(const struct fake_device *fake, struct fake_request *reque
     return STATUS_OK;
 }
 
+/* 5.2.6: state and wear as three le16; recognisable numbers. */
+static uint8_t get_lifetime(struct fake_request *request)
+{
+    static const uint8_t lifetime[LIFETIME_BYTES] = { 1, 0, 2, 0, 3, 0 };
+    uint32_t done = 0;
+
+    for (uint32_t i = 0; i < request->segment_count; i++) {
+        memcpy(request->segments[i].data, lifetime + done, request->segments[i].bytes);
+        done += request->segments[i].bytes;
+    }
+    request->written += done;
+    return STATUS_OK;
+}
+
 static uint8_t perform(struct fake_device *fake, struct fake_request *request)
 {
     uint64_t argument;
@@ -288,6 +315,15 @@ static uint8_t perform(struct fake_device *fake, struct fake_request *request)
         return flush(fake, request);
     case TYPE_GET_ID:
         return get_id(fake, request);
+    case FAKE_TYPE_GET_LIFETIME:
+        return get_lifetime(request);
+    case FAKE_TYPE_DISCARD:
+    case FAKE_TYPE_WRITE_ZEROES:
+    case FAKE_TYPE_SECURE_ERASE:
+        if (!fake_ranges_perform(fake, request)) {
+            return STATUS_IOERR;
+        }
+        return STATUS_OK;
     default:
         return STATUS_UNSUPP;
     }

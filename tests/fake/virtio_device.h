@@ -178,6 +178,9 @@ struct fake_device {
     uint64_t reads;       /* by type, completed */
     uint64_t writes;
     uint64_t flushes;
+    uint64_t ranges;        /* discards, zeroings and erasures */
+    uint64_t range_sectors; /* in all of them */
+    uint64_t ranges_unmapped;
     uint64_t resets;
     uint32_t in_flight;
     uint32_t segments_most; /* data segments of one request */

@@ -87,4 +87,18 @@ void fake_chain_check_unchanged(struct fake_device *fake, const struct fake_requ
 void fake_block_take(struct fake_device *fake, struct fake_request *request);
 void fake_block_execute(struct fake_device *fake, struct fake_request *request);
 
+/* Requests beyond reading, writing and flushing; virtio_ranges.c. */
+#define FAKE_TYPE_GET_LIFETIME 10u
+#define FAKE_TYPE_DISCARD      11u
+#define FAKE_TYPE_WRITE_ZEROES 13u
+#define FAKE_TYPE_SECURE_ERASE 14u
+
+bool fake_ranges_has(uint32_t type);
+void fake_ranges_check(struct fake_device *fake, const struct fake_request *request);
+bool fake_ranges_perform(struct fake_device *fake, const struct fake_request *request);
+
+/* Whether an access fails, and what a write means for durability; virtio_block.c. */
+bool fake_is_bad(const struct fake_device *fake, uint64_t sector, uint64_t count);
+void fake_write_through(struct fake_device *fake, uint64_t first, uint64_t count);
+
 #endif

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+/* Discard, zero, erase, lifetime, FUA and the cache mode. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support/blk_rig.h"
+
+#define POLLS 2000u
+
+static struct blk_rig rig;
+
+static uint64_t bit(unsigned number)
+{
+    return SK_VIRTIO_FEATURE(number);
+}
+
+static void put32(unsigned offset, uint32_t value)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        rig.fake->config_space[offset + i] = (uint8_t)(value >> 8 * i);
+    }
+}
+
+/* A disk that offers everything, with the given limits in sectors. */
+static void start(uint32_t sectors_max, uint32_t alignment, uint64_t without)
+{
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    config.features |= bit(SK_VIRTIO_BLK_F_DISCARD) | bit(SK_VIRTIO_BLK_F_WRITE_ZEROES) |
+                       bit(SK_VIRTIO_BLK_F_SECURE_ERASE) | bit(SK_VIRTIO_BLK_F_LIFETIME);
+    config.features &= ~without;
+    config.config_bytes = 96;
+    blk_rig_init(&rig, &config, NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        static const unsigned offsets[] = { 36, 48, 60 };
+
+        put32(offsets[i], sectors_max);
+        put32(offsets[i] + 4, 1);
+    }
+    put32(44, alignment);
+    put32(68, alignment);
+    rig.fake->config_space[56] = 1;
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    memset(rig.fake->storage, 0x11, rig.fake->storage_sectors * 512);
+}
+
+static void expect_fill(uint64_t first, uint64_t count, uint8_t fill)
+{
+    for (uint64_t i = first * 512; i < (first + count) * 512; i++) {
+        assert_int_equal(rig.fake->storage[i], fill);
+    }
+    assert_int_equal(rig.fake->storage[first * 512 - 1], 0x11);
+    assert_int_equal(rig.fake->storage[(first + count) * 512], 0x11);
+}
+
+static void test_virtio_blk_clear__reaches_exactly_the_sectors(void **state)
+{
+    (void)state;
+    start(1000, 1, 0);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 10, 20, 0, 0), SK_OK);
+    expect_fill(10, 20, 0xdd);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_WRITE_ZEROES, 40, 1, 0, 0), SK_OK);
+    expect_fill(40, 1, 0);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_SECURE_ERASE, 50, 5, 0, 0), SK_OK);
+    expect_fill(50, 5, 0xee);
+    assert_int_equal(rig.queue->statistics.bytes_cleared, 26 * 512);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_clear__is_split_at_limits_and_alignment(void **state)
+{
+    (void)state;
+    start(10, 4, 0);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 3, 25, 0, 0), SK_OK);
+    expect_fill(3, 25, 0xdd);
+    assert_int_equal(rig.fake->ranges, 3); /* 3 to 11, 12 to 19, 20 to 27 */
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_WRITE_ZEROES, 100, 1900, 0, 0), SK_OK);
+    expect_fill(100, 1900, 0);
+    assert_int_equal(rig.fake->ranges, 3 + 190);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_clear__unmap_is_a_flag_of_zeroing_alone(void **state)
+{
+    (void)state;
+    start(1000, 1, 0);
+    assert_true(rig.disk->info.zeroes_may_unmap);
+    assert_int_equal(
+        sk_block_clear(rig.queue, SK_BLOCK_WRITE_ZEROES, 8, 8, SK_BLOCK_FLAG_UNMAP, 0), SK_OK);
+    assert_int_equal(rig.fake->ranges_unmapped, 1);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 8, 8, SK_BLOCK_FLAG_UNMAP, 0),
+                     SK_ERR_INVALID);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 8, 8, SK_BLOCK_FLAG_FUA, 0),
+                     SK_ERR_INVALID);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_WRITE_ZEROES, 8, 8, 128, 0),
+                     SK_ERR_INVALID);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_clear__bad_ranges_are_refused(void **state)
+{
+    (void)state;
+    start(1000, 1, 0);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_READ, 0, 1, 0, 0), SK_ERR_INVALID);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 0, 0, 0, 0), SK_ERR_SIZE);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 2048, 1, 0, 0), SK_ERR_RANGE);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 1, UINT64_MAX, 0, 0),
+                     SK_ERR_RANGE);
+    assert_int_equal(rig.fake->ranges, 0);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_clear__not_offered_or_read_only(void **state)
+{
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    (void)state;
+    blk_rig_start(&rig, NULL, NULL);
+    assert_int_equal(rig.disk->info.discard.sectors_max, 0);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 0, 1, 0, 0), SK_ERR_UNSUPPORTED);
+    blk_rig_deinit(&rig);
+
+    config.features |= bit(SK_VIRTIO_BLK_F_RO) | bit(SK_VIRTIO_BLK_F_DISCARD);
+    config.config_bytes = 96;
+    blk_rig_init(&rig, &config, NULL);
+    put32(36, 100);
+    put32(40, 1);
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 0, 1, 0, 0), SK_ERR_READ_ONLY);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_clear__error_in_one_part_fails_the_whole(void **state)
+{
+    (void)state;
+    start(10, 1, 0);
+    fake_device_bad_sectors(rig.fake, 25, 1);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 0, 50, 0, 0), SK_ERR_IO);
+    assert_int_equal(sk_block_clear(rig.queue, SK_BLOCK_DISCARD, 30, 50, 0, 0), SK_OK);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_lifetime__is_six_bytes_where_offered(void **state)
+{
+    static const uint8_t expected[] = { 1, 0, 2, 0, 3, 0 };
+    struct blk_rig_request request;
+
+    (void)state;
+    start(10, 1, 0);
+    blk_rig_prepare(&rig, &request, SK_BLOCK_GET_LIFETIME, 0, 0, SK_BLOCK_LIFETIME_BYTES);
+    blk_rig_submit(&rig, &request);
+    assert_true(blk_rig_run(&rig, &request, POLLS));
+    assert_int_equal(request.request.status, SK_OK);
+    assert_memory_equal(test_environment_foreign(&rig.env, 0), expected, sizeof(expected));
+    blk_rig_prepare(&rig, &request, SK_BLOCK_GET_LIFETIME, 0, 0, 7);
+    blk_rig_submit(&rig, &request);
+    assert_true(blk_rig_run(&rig, &request, POLLS));
+    assert_int_equal(request.request.status, SK_ERR_INVALID);
+    blk_rig_deinit(&rig);
+
+    start(10, 1, bit(SK_VIRTIO_BLK_F_LIFETIME));
+    blk_rig_prepare(&rig, &request, SK_BLOCK_GET_LIFETIME, 0, 0, SK_BLOCK_LIFETIME_BYTES);
+    blk_rig_submit(&rig, &request);
+    assert_true(blk_rig_run(&rig, &request, POLLS));
+    assert_int_equal(request.request.status, SK_ERR_UNSUPPORTED);
+    blk_rig_deinit(&rig);
+}
+
+/* ---- FUA --------------------------------------------------------------------------------- */
+
+static enum sk_status write_fua(uint64_t sector)
+{
+    struct blk_rig_request request;
+
+    memset(test_environment_foreign(&rig.env, 0), 0x77, 512);
+    blk_rig_prepare(&rig, &request, SK_BLOCK_WRITE, sector, 0, 512);
+    request.request.flags = SK_BLOCK_FLAG_FUA;
+    blk_rig_submit(&rig, &request);
+    assert_true(blk_rig_run(&rig, &request, POLLS));
+    return request.request.status;
+}
+
+static void test_virtio_blk_fua__is_durable_when_it_completes(void **state)
+{
+    (void)state;
+    blk_rig_start(&rig, NULL, NULL);
+    assert_int_equal(write_fua(9), SK_OK);
+    assert_int_equal(rig.fake->flushes, 1);
+    fake_device_lose_power(rig.fake);
+    assert_int_equal(rig.fake->storage[9 * 512], 0x77);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_fua__needs_no_flush_with_a_write_through_disk(void **state)
+{
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    (void)state;
+    config.features &= ~(bit(SK_VIRTIO_BLK_F_FLUSH) | bit(SK_VIRTIO_BLK_F_CONFIG_WCE));
+    blk_rig_start(&rig, &config, NULL);
+    assert_int_equal(write_fua(9), SK_OK);
+    fake_device_lose_power(rig.fake);
+    assert_int_equal(rig.fake->storage[9 * 512], 0x77);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_fua__failed_write_or_flush_is_a_failed_request(void **state)
+{
+    (void)state;
+    blk_rig_start(&rig, NULL, NULL);
+    fake_device_bad_sectors(rig.fake, 9, 1);
+    assert_int_equal(write_fua(9), SK_ERR_IO);
+    assert_int_equal(rig.fake->flushes, 0);
+    fake_device_fault(rig.fake, FAKE_FAULT_FLUSH_UNSUPPORTED, 0, 0, 1);
+    assert_int_equal(write_fua(10), SK_ERR_UNSUPPORTED);
+    assert_int_equal(write_fua(10), SK_OK);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_fua__cannot_be_promised_without_flush(void **state)
+{
+    struct sk_virtio_blk_options options = blk_rig_options();
+
+    (void)state;
+    options.features = ~bit(SK_VIRTIO_BLK_F_FLUSH);
+    blk_rig_start(&rig, NULL, &options);
+    assert_int_equal(write_fua(9), SK_ERR_UNSUPPORTED);
+    assert_int_equal(rig.fake->writes, 0);
+    blk_rig_deinit(&rig);
+}
+
+/* ---- The cache mode ---------------------------------------------------------------------- */
+
+static void test_virtio_blk_set_cache__changes_and_flushes(void **state)
+{
+    (void)state;
+    blk_rig_start(&rig, NULL, NULL);
+    assert_true(rig.disk->info.cache_can_change);
+    memset(test_environment_foreign(&rig.env, 0), 0x77, 512);
+    assert_int_equal(
+        sk_block_write(rig.queue, 5, test_environment_foreign(&rig.env, 0), 512, 0), SK_OK);
+    assert_int_equal(sk_block_set_cache(rig.queue, SK_BLOCK_CACHE_WRITE_THROUGH, 0), SK_OK);
+    assert_int_equal(rig.disk->info.cache, SK_BLOCK_CACHE_WRITE_THROUGH);
+    assert_int_equal(rig.fake->flushes, 1);
+    fake_device_lose_power(rig.fake);
+    assert_int_equal(rig.fake->storage[5 * 512], 0x77); /* older than the change */
+    assert_int_equal(sk_block_set_cache(rig.queue, SK_BLOCK_CACHE_WRITE_BACK, 0), SK_OK);
+    assert_int_equal(rig.disk->info.cache, SK_BLOCK_CACHE_WRITE_BACK);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_set_cache__without_the_feature_is_unsupported(void **state)
+{
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    (void)state;
+    config.features &= ~bit(SK_VIRTIO_BLK_F_CONFIG_WCE);
+    blk_rig_start(&rig, &config, NULL);
+    assert_int_equal(sk_block_set_cache(rig.queue, SK_BLOCK_CACHE_WRITE_THROUGH, 0),
+                     SK_ERR_UNSUPPORTED);
+    assert_int_equal(rig.disk->info.cache, SK_BLOCK_CACHE_WRITE_BACK);
+    blk_rig_deinit(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_virtio_blk_clear__reaches_exactly_the_sectors),
+        cmocka_unit_test(test_virtio_blk_clear__is_split_at_limits_and_alignment),
+        cmocka_unit_test(test_virtio_blk_clear__unmap_is_a_flag_of_zeroing_alone),
+        cmocka_unit_test(test_virtio_blk_clear__bad_ranges_are_refused),
+        cmocka_unit_test(test_virtio_blk_clear__not_offered_or_read_only),
+        cmocka_unit_test(test_virtio_blk_clear__error_in_one_part_fails_the_whole),
+        cmocka_unit_test(test_virtio_blk_lifetime__is_six_bytes_where_offered),
+        cmocka_unit_test(test_virtio_blk_fua__is_durable_when_it_completes),
+        cmocka_unit_test(test_virtio_blk_fua__needs_no_flush_with_a_write_through_disk),
+        cmocka_unit_test(test_virtio_blk_fua__failed_write_or_flush_is_a_failed_request),
+        cmocka_unit_test(test_virtio_blk_fua__cannot_be_promised_without_flush),
+        cmocka_unit_test(test_virtio_blk_set_cache__changes_and_flushes),
+        cmocka_unit_test(test_virtio_blk_set_cache__without_the_feature_is_unsupported),
+    };
+
+    return cmocka_run_group_tests_name("virtio_blk_ranges", tests, NULL, NULL);
+}
