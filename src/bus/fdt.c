@@ -73,8 +73,9 @@ static enum sk_status find_blocks(struct sk_fdt *fdt)
     fdt->strings_offset = load_header(fdt, HEADER_STRINGS_OFFSET);
     fdt->strings_bytes = load_header(fdt, HEADER_STRINGS_BYTES);
     fdt->reservations_offset = load_header(fdt, HEADER_RESERVATIONS_OFFSET);
-    if (fdt->structure_offset % 4 != 0 || fdt->structure_offset > fdt->size ||
-        fdt->reservations_offset % 8 != 0 || fdt->reservations_offset > fdt->size) {
+    if (fdt->structure_offset % 4 != 0 || fdt->reservations_offset % 8 != 0 ||
+        fdt->structure_offset > fdt->size || fdt->structure_offset < header_bytes(fdt) ||
+        fdt->reservations_offset < header_bytes(fdt) || fdt->strings_offset < header_bytes(fdt)) {
         return SK_ERR_MALFORMED;
     }
     fdt->structure_bytes = header_bytes(fdt) == HEADER_BYTES_17
@@ -156,15 +157,10 @@ static bool apart(uint32_t left, uint32_t left_bytes, uint32_t right, uint32_t r
 }
 
 /* The sizes are those really in use, so that padding may be shared. */
-static enum sk_status check_overlap(const struct sk_fdt *fdt)
+static enum sk_status check_overlap(struct sk_fdt *fdt)
 {
-    uint32_t header = header_bytes(fdt);
-
-    return apart(0, header, fdt->reservations_offset, fdt->reservations_bytes) &&
-                   apart(0, header, fdt->structure_offset, fdt->structure_bytes) &&
-                   apart(0, header, fdt->strings_offset, fdt->strings_bytes) &&
-                   apart(fdt->reservations_offset, fdt->reservations_bytes, fdt->structure_offset,
-                         fdt->structure_bytes) &&
+    return apart(fdt->reservations_offset, fdt->reservations_bytes, fdt->structure_offset,
+                 fdt->structure_bytes) &&
                    apart(fdt->reservations_offset, fdt->reservations_bytes, fdt->strings_offset,
                          fdt->strings_bytes) &&
                    apart(fdt->structure_offset, fdt->structure_bytes, fdt->strings_offset,
@@ -176,7 +172,7 @@ static enum sk_status check_overlap(const struct sk_fdt *fdt)
 enum sk_status sk_fdt_open(const void *blob, size_t blob_bytes, struct sk_fdt *out_fdt)
 {
     enum sk_status (*const checks[])(struct sk_fdt * fdt) = { find_blocks, check_reservations,
-                                                              check_structure };
+                                                              check_structure, check_overlap };
     enum sk_status status;
 
     if (out_fdt == NULL) {
@@ -189,9 +185,6 @@ enum sk_status sk_fdt_open(const void *blob, size_t blob_bytes, struct sk_fdt *o
     status = check_header(out_fdt, blob_bytes);
     for (size_t i = 0; status == SK_OK && i < sizeof(checks) / sizeof(checks[0]); i++) {
         status = checks[i](out_fdt);
-    }
-    if (status == SK_OK) {
-        status = check_overlap(out_fdt);
     }
     if (status != SK_OK) {
         *out_fdt = (struct sk_fdt) { 0 };

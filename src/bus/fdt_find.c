@@ -37,11 +37,11 @@ static enum sk_status enter_child(const struct sk_fdt *fdt, const char *part, si
     return status;
 }
 
-enum sk_status ski_fdt_find(const struct sk_fdt *fdt, const char *path, size_t bytes,
-                            struct sk_fdt_node *out_node)
+enum sk_status ski_fdt_find(const struct sk_fdt *fdt, const struct sk_fdt_node *from,
+                            const char *path, size_t bytes, struct sk_fdt_node *out_node)
 {
-    struct sk_fdt_node node;
-    enum sk_status status = sk_fdt_root(fdt, &node);
+    struct sk_fdt_node node = *from;
+    enum sk_status status = SK_OK;
     size_t start = 0;
 
     while (status == SK_OK && start < bytes) {
@@ -64,10 +64,13 @@ enum sk_status ski_fdt_find(const struct sk_fdt *fdt, const char *path, size_t b
 enum sk_status sk_fdt_find_path(const struct sk_fdt *fdt, const char *path,
                                 struct sk_fdt_node *out_node)
 {
-    if (path == NULL || path[0] != '/' || out_node == NULL) {
-        return SK_ERR_INVALID;
+    struct sk_fdt_node root;
+    enum sk_status status = sk_fdt_root(fdt, &root);
+
+    if (status != SK_OK || path == NULL || path[0] != '/' || out_node == NULL) {
+        return status != SK_OK ? status : SK_ERR_INVALID;
     }
-    return ski_fdt_find(fdt, path, ski_fdt_text_bytes(path), out_node);
+    return ski_fdt_find(fdt, &root, path, ski_fdt_text_bytes(path), out_node);
 }
 
 enum sk_status ski_fdt_phandle(const struct sk_fdt *fdt, const struct sk_fdt_node *node,

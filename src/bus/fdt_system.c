@@ -126,61 +126,84 @@ enum sk_status sk_fdt_bootargs(const struct sk_fdt *fdt, const char **out_bootar
     return status == SK_OK ? sk_fdt_string(fdt, &chosen, "bootargs", 0, out_bootargs) : status;
 }
 
-/* How much of a text comes before a character, or all of it. */
-static size_t bytes_before(const char *text, char character)
+/* How much of the first `limit` bytes of a text comes before a character. */
+static size_t bytes_before(const char *text, size_t limit, char character)
 {
     size_t bytes = 0;
 
-    while (text[bytes] != '\0' && text[bytes] != character) {
+    while (bytes < limit && text[bytes] != character) {
         bytes++;
     }
     return bytes;
 }
 
-/* Resolves the first `bytes` of a text that is an alias. */
+/* Finds what property of /aliases has the first `bytes` of a text as its name. */
 static enum sk_status find_alias(const struct sk_fdt *fdt, const char *alias, size_t bytes,
-                                 struct sk_fdt_node *out_node)
+                                 struct sk_fdt_property *out_property)
 {
     struct sk_fdt_node aliases;
-    struct sk_fdt_property property;
     enum sk_status status = sk_fdt_find_path(fdt, "/aliases", &aliases);
 
     for (uint32_t i = 0; status == SK_OK; i++) {
-        status = sk_fdt_property_at(fdt, &aliases, i, &property);
-        if (status == SK_OK && ski_fdt_text_starts(property.name, alias, bytes) &&
-            property.name[bytes] == '\0') {
+        status = sk_fdt_property_at(fdt, &aliases, i, out_property);
+        if (status == SK_OK && ski_fdt_text_starts(out_property->name, alias, bytes) &&
+            out_property->name[bytes] == '\0') {
             break;
         }
     }
+    return status;
+}
+
+/* Finds the node of an alias.  What it stands for is a path, never another alias: no loops. */
+static enum sk_status enter_alias(const struct sk_fdt *fdt, const char *alias, size_t bytes,
+                                  struct sk_fdt_node *node)
+{
+    struct sk_fdt_property property;
+    enum sk_status status = find_alias(fdt, alias, bytes, &property);
+
     if (status != SK_OK) {
         return status;
     }
-    if (property.bytes < 2 || property.value[0] != '/' || property.value[property.bytes - 1] != 0) {
+    if (property.bytes < 2 || property.value[0] != '/' ||
+        bytes_before((const char *)property.value, property.bytes, '\0') != property.bytes - 1) {
         return SK_ERR_MALFORMED;
     }
-    return ski_fdt_find(fdt, (const char *)property.value, property.bytes - 1, out_node);
+    return ski_fdt_find(fdt, node, (const char *)property.value, property.bytes - 1, node);
+}
+
+static enum sk_status read_stdout_path(const struct sk_fdt *fdt, const char **out_path)
+{
+    struct sk_fdt_node chosen;
+    enum sk_status status = sk_fdt_find_path(fdt, "/chosen", &chosen);
+
+    if (status != SK_OK) {
+        return status;
+    }
+    status = sk_fdt_string(fdt, &chosen, "stdout-path", 0, out_path);
+    return status == SK_ERR_NOT_FOUND
+               ? sk_fdt_string(fdt, &chosen, "linux,stdout-path", 0, out_path)
+               : status;
 }
 
 enum sk_status sk_fdt_stdout(const struct sk_fdt *fdt, struct sk_fdt_node *out_node)
 {
-    struct sk_fdt_node chosen = { 0 };
     const char *path = NULL;
+    struct sk_fdt_node node;
     size_t bytes;
-    enum sk_status status = sk_fdt_find_path(fdt, "/chosen", &chosen);
+    size_t alias = 0;
+    enum sk_status status = sk_fdt_root(fdt, &node);
 
     if (status == SK_OK) {
-        status = sk_fdt_string(fdt, &chosen, "stdout-path", 0, &path);
-    }
-    if (status == SK_ERR_NOT_FOUND && chosen.depth != 0) {
-        status = sk_fdt_string(fdt, &chosen, "linux,stdout-path", 0, &path);
+        status = out_node != NULL ? read_stdout_path(fdt, &path) : SK_ERR_INVALID;
     }
     if (status != SK_OK) {
         return status;
     }
-    if (out_node == NULL) {
-        return SK_ERR_INVALID;
+    bytes = bytes_before(path, ski_fdt_text_bytes(path), ':');
+    if (path[0] != '/') {
+        alias = bytes_before(path, bytes, '/');
+        status = enter_alias(fdt, path, alias, &node);
     }
-    bytes = bytes_before(path, ':');
-    return path[0] == '/' ? ski_fdt_find(fdt, path, bytes, out_node)
-                          : find_alias(fdt, path, bytes, out_node);
+    return status == SK_OK ? ski_fdt_find(fdt, &node, path + alias, bytes - alias, out_node)
+                           : status;
 }

@@ -42,8 +42,9 @@ SK_MUST_CHECK enum sk_status ski_fdt_node_token(const struct sk_fdt *fdt,
                                                 const struct sk_fdt_node *node,
                                                 struct ski_fdt_token *out_token);
 
-/* By a path that need not be terminated; `path` starts with '/'. */
-SK_MUST_CHECK enum sk_status ski_fdt_find(const struct sk_fdt *fdt, const char *path, size_t bytes,
+/* Follows the parts of a path, which need not be terminated, down from a node. */
+SK_MUST_CHECK enum sk_status ski_fdt_find(const struct sk_fdt *fdt, const struct sk_fdt_node *from,
+                                          const char *path, size_t bytes,
                                           struct sk_fdt_node *out_node);
 
 /* A property of exactly one cell.  SK_OK; SK_ERR_NOT_FOUND, SK_ERR_MALFORMED (another length). */

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+#include "oracle/fdt_blob.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <skio/fdt.h>
+
+#include "oracle/fdt_oracle.h"
+#include "oracle/fdt_second.h"
+
+const char *const fdt_blob_trees[] = { FDT_TREES NULL };
+
+uint8_t *fdt_blob_copy(const void *blob, size_t bytes)
+{
+    uint8_t *copy = malloc(bytes > 0 ? bytes : 1);
+
+    CHECK(copy != NULL);
+    memcpy(copy, blob, bytes);
+    return copy;
+}
+
+uint8_t *fdt_blob_read(const char *path, size_t *out_bytes)
+{
+    FILE *file = fopen(path, "rb");
+    uint8_t *whole;
+    uint8_t *copy;
+    long length;
+
+    (void)snprintf(fdt_oracle_context, sizeof(fdt_oracle_context), "%s", path);
+    CHECK(file != NULL);
+    CHECK(fseek(file, 0, SEEK_END) == 0);
+    length = ftell(file);
+    CHECK(length >= 40);
+    rewind(file);
+    whole = malloc((size_t)length);
+    CHECK(whole != NULL);
+    CHECK(fread(whole, 1, (size_t)length, file) == (size_t)length);
+    (void)fclose(file);
+    CHECK(sk_fdt_claimed_bytes(whole) > 0 && sk_fdt_claimed_bytes(whole) <= (size_t)length);
+    *out_bytes = sk_fdt_claimed_bytes(whole);
+    copy = fdt_blob_copy(whole, *out_bytes);
+    free(whole);
+    return copy;
+}
