@@ -310,6 +310,9 @@ static void test_dma_domain_map__bad_arguments_change_nothing(void **state)
     use_domain(f, (struct sk_dma_domain_config){ .coherent = true });
     assert_int_equal(map(f, memory, 0, SK_DMA_BOTH, NULL), SK_ERR_SIZE);
     assert_int_equal(map(f, memory, UINT64_MAX, SK_DMA_BOTH, NULL), SK_ERR_SIZE);
+    /* The last byte of memory exists (and nobody knows where); the one behind it does not. */
+    assert_int_equal(map(f, (void *)UINTPTR_MAX, 1, SK_DMA_BOTH, NULL), SK_ERR_NOT_FOUND);
+    assert_int_equal(map(f, (void *)UINTPTR_MAX, 2, SK_DMA_BOTH, NULL), SK_ERR_SIZE);
     assert_int_equal(map(f, NULL, 1, SK_DMA_BOTH, NULL), SK_ERR_INVALID);
     assert_int_equal(map(f, memory, 1, SK_DMA_DIRECTION_COUNT, NULL), SK_ERR_INVALID);
     assert_int_equal(map(f, memory, 1, SK_DMA_BOTH, &odd), SK_ERR_ALIGNMENT);

@@ -895,6 +895,28 @@ static void test_io_buffer_create__no_cache_hooks_unsupported(void **state)
     assert_int_equal(sk_dma_domain_deinit(&domain), SK_OK);
 }
 
+static void test_io_buffer_create__cached_zones_only_need_maintenance(void **state)
+{
+    struct test_environment *env = *state;
+    static uint8_t metadata[1 << 16] __attribute__((aligned(64)));
+    const struct sk_dma_zone zones[1] = { env->zone }; /* no room behind for another */
+    struct sk_dma_domain_config config = { .platform = &env->platform,
+                                           .windows = env->windows,
+                                           .window_count = 2 };
+    struct sk_io_buffer buffer = SK_IO_BUFFER_EMPTY;
+    struct sk_dma_domain domain;
+    struct sk_dma_arena arena;
+
+    assert_int_equal(sk_dma_arena_init(&arena, zones, 1, metadata, sizeof(metadata), &env->log),
+                     SK_OK);
+    config.arena = &arena;
+    assert_int_equal(sk_dma_domain_init(&domain, &config), SK_OK);
+    assert_int_equal(sk_io_buffer_create(&buffer, &domain, PAGE, 64), SK_OK);
+    assert_false(sk_io_buffer_is_coherent(&buffer));
+    assert_int_equal(sk_io_buffer_destroy(&buffer), SK_OK);
+    assert_int_equal(sk_dma_domain_deinit(&domain), SK_OK);
+}
+
 static void test_io_buffer_create__uncached_zone_is_coherent_for_every_device(void **state)
 {
     struct test_environment *env = *state;
@@ -1114,6 +1136,7 @@ int main(void)
         TEST(test_io_buffer_for_device__caches_are_kept_in_order),
         TEST(test_io_buffer_for_device__bad_arguments_change_nothing),
         TEST(test_io_buffer_create__no_cache_hooks_unsupported),
+        TEST(test_io_buffer_create__cached_zones_only_need_maintenance),
         TEST(test_io_buffer_create__uncached_zone_is_coherent_for_every_device),
         TEST(test_io_buffer__random_lives_leave_nothing_behind),
         TEST(test_io_buffer_create__iommu_says_the_address),
