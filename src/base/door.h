@@ -148,6 +148,22 @@ static inline void ski_door_publish16(sk_le16 SKI_SHARED *to, uint16_t value)
 #endif
 }
 
+/*
+ * The order of a hand-over of payload to a coherent device and back: what was
+ * written before is visible to whoever sees a later store; what is read later
+ * is not older than an earlier load.  The ring's publish and its load of the
+ * used index are the partners.
+ */
+static inline void ski_door_hand_over(void)
+{
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+static inline void ski_door_take_over(void)
+{
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+}
+
 static inline void ski_door_zero(uint8_t SKI_SHARED *to, size_t bytes)
 {
     (void)memset((void *)to, 0, bytes);

@@ -414,20 +414,28 @@ bool ski_dma_domain_owns_pages(const struct sk_dma_domain *domain, const void *c
 void ski_dma_domain_sync_for_device(const struct sk_dma_domain *domain, const void *cpu,
                                     uint64_t bytes, bool coherent)
 {
-    if (!coherent && bytes != 0) {
+    if (coherent) {
+        ski_door_hand_over();
+        return;
+    }
+    if (bytes != 0) {
         domain->platform->cache_clean(domain->platform->context, cpu, (size_t)bytes);
     }
-    /* Pairs with whatever tells the device: stronger than release, for real devices too. */
+    /* Whatever tells the device comes after the lines have arrived. */
     ski_arch_device_fence();
 }
 
 void ski_dma_domain_sync_for_cpu(const struct sk_dma_domain *domain, const void *cpu,
                                  uint64_t bytes, enum sk_dma_direction direction, bool coherent)
 {
-    /* Pairs with the device's own order of data before completion. */
+    if (coherent) {
+        ski_door_take_over();
+        return;
+    }
+    /* Lines go only after whatever told that the device is done. */
     ski_arch_device_fence();
     /* Again, although it was clean before: the CPU may have fetched lines ahead meanwhile. */
-    if (!coherent && bytes != 0 && direction != SK_DMA_TO_DEVICE) {
+    if (bytes != 0 && direction != SK_DMA_TO_DEVICE) {
         domain->platform->cache_invalidate(domain->platform->context, cpu, (size_t)bytes);
     }
 }

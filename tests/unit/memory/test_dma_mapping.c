@@ -260,6 +260,7 @@ static void test_dma_domain_map__a_limited_piece_stays_aligned(void **state)
     assert_int_equal(sk_dma_domain_unmap(&f->mapping, 0), SK_OK);
 }
 
+/* Hostile-device case 30. */
 static void test_dma_domain_map__four_gib_and_more_are_split_not_truncated(void **state)
 {
     struct fixture *f = *state;
@@ -405,6 +406,7 @@ static void test_dma_domain_map__bounces_where_it_must(void **state)
         assert_int_equal(sk_dma_domain_unmap(&f->mapping, cases[i].bytes), SK_OK);
         assert_device_wrote(start, cases[i].bytes, (unsigned)i);
         assert_int_equal(pages_live(f), 0);
+        assert_true(!cases[i].config.coherent || f->env.cleans + f->env.invalidates == 0);
         assert_int_equal(statistics_of(f).bounced_mappings, cases[i].bounced);
         assert_int_equal(statistics_of(f).bounced_bytes,
                          cases[i].bounced ? 2 * cases[i].bytes : 0);
@@ -621,6 +623,41 @@ static void test_dma_domain_map__without_cache_hooks_unsupported(void **state)
     assert_int_equal(map(f, test_environment_foreign(&f->env, 0), 128, SK_DMA_BOTH, NULL),
                      SK_ERR_UNSUPPORTED);
     assert_untouched(f);
+}
+
+static void test_dma_domain_map__uncached_memory_serves_without_cache_hooks(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t metadata[1 << 16] __attribute__((aligned(64)));
+    struct sk_dma_zone zone = f->env.zone;
+    struct sk_dma_arena arena;
+    uint8_t *memory = test_environment_foreign(&f->env, 0);
+
+    zone.flags = SK_DMA_ZONE_UNCACHED;
+    f->env.platform.cache_clean = NULL;
+    f->env.platform.cache_invalidate = NULL;
+    assert_int_equal(sk_dma_arena_init(&arena, &zone, 1, metadata, sizeof(metadata), &f->env.log),
+                     SK_OK);
+    for (int coherent = 0; coherent < 2; coherent++) {
+        struct sk_io_buffer buffer = SK_IO_BUFFER_EMPTY;
+        struct sk_dma_domain_config config = { .platform = &f->env.platform, .arena = &arena,
+                                               .windows = f->env.windows, .window_count = 2,
+                                               .coherent = coherent != 0 };
+
+        assert_int_equal(sk_dma_domain_init(&f->domain, &config), SK_OK);
+        assert_int_equal(sk_io_buffer_create(&buffer, &f->domain, PAGE, 64), SK_OK);
+        assert_true(sk_io_buffer_is_coherent(&buffer));
+        assert_int_equal(sk_io_buffer_destroy(&buffer), SK_OK);
+        fill_pattern(memory, 2 * PAGE, 11);
+        assert_int_equal(map(f, memory, PAGE, SK_DMA_BOTH, NULL), SK_OK);
+        assert_int_equal(f->mapping.bounced, !coherent);
+        assert_device_sees(f, memory, PAGE);
+        device_writes(f, PAGE, 12);
+        assert_int_equal(sk_dma_domain_unmap(&f->mapping, PAGE), SK_OK);
+        assert_device_wrote(memory, PAGE, 12);
+        assert_int_equal(sk_dma_domain_deinit(&f->domain), SK_OK);
+    }
+    assert_true(sk_dma_arena_check(&arena));
 }
 
 static void test_io_buffer_for_device__data_crosses_the_caches(void **state)
@@ -875,6 +912,7 @@ int main(void)
         TEST(test_dma_domain_map__caches_are_kept_in_order),
         TEST(test_dma_domain_map__neighbours_in_a_cache_line_lose_nothing),
         TEST(test_dma_domain_map__without_cache_hooks_unsupported),
+        TEST(test_dma_domain_map__uncached_memory_serves_without_cache_hooks),
         TEST(test_io_buffer_for_device__data_crosses_the_caches),
         TEST(test_dma_domain_map__iommu_maps_runs_and_takes_them_back_in_reverse),
         TEST(test_dma_domain_map__iommu_shows_whole_pages_of_the_request_only),

@@ -702,6 +702,7 @@ static void test_io_buffer_segment__ends_are_checked(void **state)
     assert_int_equal(sk_io_buffer_destroy(&buffer), SK_OK);
 }
 
+/* Hostile-device case 30. */
 static void test_io_buffer_segment__four_gib_are_refused_not_truncated(void **state)
 {
     struct test_environment *env = *state;
