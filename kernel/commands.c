@@ -249,5 +249,8 @@ enum shell_result command_poweroff(const struct shell_call *call)
         console_print("poweroff: a status is at most %u\n", POWER_STATUS_MAX);
         return SHELL_FAILED;
     }
+    if (!devices_stop() && status == POWER_STATUS_OK) {
+        status = POWER_STATUS_FAILED;
+    }
     power_off((unsigned)status);
 }

@@ -177,3 +177,40 @@ enum sk_status devices_init(const struct sk_fdt *fdt, uint64_t hart)
     attach_console(fdt);
     return status;
 }
+
+static bool stop_disk(struct sk_device_node *node)
+{
+    struct sk_block_device *device = node->interface;
+    struct sk_block_queue *queue = sk_block_get_queue(device, 0);
+    struct sk_block_statistics statistics;
+    enum sk_status flushed = SK_OK;
+    enum sk_status removed;
+
+    sk_block_get_statistics(queue, &statistics);
+    if (statistics.bytes_written != 0) {
+        flushed = sk_block_flush(queue, 0);
+    }
+    if (flushed != SK_OK) {
+        console_print("%s: what was written may be lost: %s\n", node->name,
+                      sk_status_text(flushed));
+    }
+    removed = sk_device_manager_remove(&devices, node);
+    if (removed != SK_OK) {
+        sk_log_print(&console_log, SK_LOG_WARNING, "%s: not stopped: %s", node->name,
+                     sk_status_text(removed));
+    }
+    return flushed == SK_OK;
+}
+
+bool devices_stop(void)
+{
+    bool good = true;
+
+    for (struct sk_device_node *node = sk_device_manager_first(&devices); node != NULL;
+         node = node->next) {
+        if (node->state == SK_DEVICE_STATE_BOUND && node->device_class == SK_DEVICE_CLASS_BLOCK) {
+            good &= stop_disk(node);
+        }
+    }
+    return good;
+}

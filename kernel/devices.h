@@ -24,4 +24,10 @@ struct sk_block_device *devices_disk(void);
 /* A node whose driver is one for disks and that failed, or NULL. */
 const struct sk_device_node *devices_failed_disk(void);
 
+/*
+ * Before the power goes: makes what was written durable and stops the disks.
+ * False, and said, if a disk with writes could not be flushed.
+ */
+bool devices_stop(void);
+
 #endif
