@@ -139,18 +139,22 @@ static enum sk_status conceal_segments(struct sk_dma_mapping *mapping)
     return status;
 }
 
-/* Maps one chunk through the IOMMU, as pieces that are one segment and one map each. */
+/*
+ * Maps one chunk through the IOMMU, as pieces that are one segment and one map
+ * each: nothing but the segments remembers what has to be taken back.
+ */
 static enum sk_status expose_chunk(struct mapper *mapper, struct chunk chunk)
 {
     struct sk_dma_mapping *mapping = mapper->mapping;
-    uint64_t longest = smaller(mapper->piece_bytes_max, room_to_boundary(mapper, 0));
+    uint64_t longest = smaller(mapper->piece_bytes_max, room_to_boundary(mapper, 0)) &
+                       ~(mapper->page_bytes - 1);
 
     while (chunk.bytes > 0) {
         uint64_t bytes = smaller(chunk.bytes, longest);
         sk_daddr address;
         enum sk_status status;
 
-        if (mapping->segment_count == mapper->segment_capacity) {
+        if (mapping->segment_count == mapper->segment_capacity || longest == 0) {
             mapper->bounce = true;
             return SK_ERR_UNREACHABLE;
         }

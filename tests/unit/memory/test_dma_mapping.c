@@ -237,6 +237,21 @@ static void test_dma_domain_map__limits_on_a_segment_split(void **state)
     assert_int_equal(sk_dma_domain_unmap(&f->mapping, 0), SK_OK);
 }
 
+static void test_dma_domain_map__a_segment_grows_across_a_page_up_to_its_limit(void **state)
+{
+    struct fixture *f = *state;
+    struct sk_dma_constraints wanted = { .segment_bytes_max = 1500 };
+
+    use_domain(f, (struct sk_dma_domain_config){ .coherent = true });
+    assert_int_equal(map(f, test_environment_foreign(&f->env, 0), 2 * PAGE, SK_DMA_BOTH, &wanted),
+                     SK_OK);
+    assert_int_equal(f->mapping.segment_count, 6);
+    for (size_t i = 0; i < 6; i++) {
+        assert_int_equal(f->segments[i].bytes, i < 5 ? 1500 : 2 * PAGE - 5 * 1500);
+    }
+    assert_int_equal(sk_dma_domain_unmap(&f->mapping, 0), SK_OK);
+}
+
 static void test_dma_domain_map__a_limited_piece_stays_aligned(void **state)
 {
     struct fixture *f = *state;
@@ -737,6 +752,18 @@ static void test_dma_domain_map__iommu_pieces_keep_to_the_limits(void **state)
     assert_int_equal(f->mapping.segment_count, 4);
     assert_int_equal(f->iommu.live, 4);
     assert_int_equal(sk_dma_domain_unmap(&f->mapping, 0), SK_OK);
+    wanted.segment_bytes_max = 2 * PAGE - 1;
+    assert_int_equal(map(f, memory, 4 * PAGE, SK_DMA_BOTH, &wanted), SK_OK);
+    assert_int_equal(f->iommu.live, 4);
+    assert_int_equal(sk_dma_domain_unmap(&f->mapping, 0), SK_OK);
+    /* Pieces below a page are many, but all in one map. */
+    wanted.segment_bytes_max = 1500;
+    assert_int_equal(map(f, memory, 2 * PAGE, SK_DMA_BOTH, &wanted), SK_OK);
+    assert_true(f->mapping.bounced);
+    assert_int_equal(f->iommu.live, 1);
+    assert_int_equal(f->mapping.segment_count, 6);
+    assert_int_equal(sk_dma_domain_unmap(&f->mapping, 0), SK_OK);
+    assert_int_equal(f->iommu.partial, 0);
     /* More pieces than the device takes: undone, and copied into one. */
     wanted = (struct sk_dma_constraints){ .segment_count_max = 1 };
     assert_int_equal(map(f, memory, 4 * PAGE, SK_DMA_BOTH, &wanted), SK_OK);
@@ -839,6 +866,24 @@ static void test_dma_domain_unmap__failing_iommu_quarantines_the_bounce(void **s
     assert_int_equal(sk_dma_domain_deinit(&f->domain), SK_OK);
 }
 
+/* Every segment is one that the device asked for. */
+static void assert_segments_satisfy(const struct fixture *f, const struct sk_dma_constraints *wanted)
+{
+    assert_true(wanted->segment_count_max == 0 ||
+                f->mapping.segment_count <= wanted->segment_count_max);
+    for (size_t i = 0; i < f->mapping.segment_count; i++) {
+        uint64_t first = f->segments[i].address.raw;
+        uint64_t last = first + f->segments[i].bytes - 1;
+
+        assert_true(f->segments[i].bytes > 0);
+        assert_true(wanted->segment_bytes_max == 0 ||
+                    f->segments[i].bytes <= wanted->segment_bytes_max);
+        assert_true(wanted->alignment_bytes == 0 || first % wanted->alignment_bytes == 0);
+        assert_true(wanted->boundary_bytes == 0 ||
+                    first / wanted->boundary_bytes == last / wanted->boundary_bytes);
+    }
+}
+
 /* Random requests, all ways at once, against what the caller's memory must be. */
 static void test_dma_domain_map__random_requests_carry_every_byte(void **state)
 {
@@ -862,6 +907,10 @@ static void test_dma_domain_map__random_requests_carry_every_byte(void **state)
         random = random * 1664525u + 1013904223u;
         offset = random >> 8 & 8191;
         bytes = 1 + (random >> 21);
+        if ((random & 0x80) != 0) { /* whole pages, so that an IOMMU shows them directly */
+            offset &= ~(PAGE - 1);
+            bytes = PAGE * (1 + bytes % 2);
+        }
         use_domain(f, (struct sk_dma_domain_config){
                           .coherent = true, .force_bounce = (random & 0x30) == 0,
                           .iommu = (random & 0x40) != 0 ? &f->iommu.hooks : NULL });
@@ -873,6 +922,7 @@ static void test_dma_domain_map__random_requests_carry_every_byte(void **state)
             fail();
         }
         if (status == SK_OK) {
+            assert_segments_satisfy(f, &wanted);
             assert_device_sees(f, memory + offset, bytes);
             device_writes(f, bytes, 1);
             for (uint64_t i = 0; i < bytes; i++) {
@@ -897,6 +947,7 @@ int main(void)
         TEST(test_dma_domain_map__neighbours_merge_and_others_split),
         TEST(test_dma_domain_map__every_offset_and_length),
         TEST(test_dma_domain_map__limits_on_a_segment_split),
+        TEST(test_dma_domain_map__a_segment_grows_across_a_page_up_to_its_limit),
         TEST(test_dma_domain_map__a_limited_piece_stays_aligned),
         TEST(test_dma_domain_map__four_gib_and_more_are_split_not_truncated),
         TEST(test_dma_domain_map__bad_arguments_change_nothing),
