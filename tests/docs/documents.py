@@ -308,6 +308,16 @@ def changed(name, pattern, after):
     return plant
 
 
+def alone(name, text):
+    """A document without any other beside it."""
+    def plant(root):
+        for path, _ in documents(root):
+            path.unlink()
+        (root / name).write_text(text)
+        return name
+    return plant
+
+
 FAULTS = {
     "code_is_in_a_source": [
         changed("README.md", r"sk_block_read\(", "sk_block_write("),
@@ -318,8 +328,9 @@ FAULTS = {
         added("examples/read_disk.c", "/* [fault] */\n/* [end] */\n"),
     ],
     "commands_run": [
-        added("README.md", "\n<!-- run -->\n```sh\nfalse\ntrue\n```\n"),
-        added("README.md", "\nWords.\n\n```sh\ntrue\n```\n"),
+        alone("README.md", "<!-- run -->\n```sh\nfalse\ntrue\n```\n"),
+        alone("README.md", "<!-- run -->\n```sh\necho $undefined\n```\n"),
+        alone("README.md", "Words.\n\n```sh\ntrue\n```\n"),
     ],
     "paths_exist": [
         added("DESIGN.md", "Look into `src/base/nowhere.c`.\n"),
