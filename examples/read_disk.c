@@ -10,7 +10,7 @@ enum sk_status read_first_sector(const struct sk_platform *platform, const struc
                                  const struct sk_dma_window *window, sk_paddr registers,
                                  void *out_sector)
 {
-    static _Alignas(64) uint8_t metadata[64 * 1024], driver_memory[16 * 1024]; /* zero */
+    static _Alignas(64) uint8_t metadata[64 * 1024], driver_memory[8 * 1024]; /* zero */
     const struct sk_driver *driver = &sk_virtio_blk_mmio_driver;
     struct sk_dma_arena arena;   /* memory for devices: pages of `zone` */
     struct sk_dma_domain domain; /* what this device reaches of it, and at which address */

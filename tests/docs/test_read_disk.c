@@ -140,9 +140,23 @@ static void test_read_disk_read_first_sector__nth_hook_fails_nothing_is_left(voi
     }
 }
 
+/* PORTING.md and docs/figures.md say how much memory a disk takes. */
+static void test_read_disk_needs__are_what_the_documents_say(void **state)
+{
+    const struct sk_driver *driver = &sk_virtio_blk_mmio_driver;
+    const struct sk_device_node node = { .name = "disk" };
+    struct sk_driver_needs needs;
+
+    (void)state;
+    assert_int_equal(driver->needs(driver, &node, &needs), SK_OK);
+    assert_int_equal(needs.dma.size_bytes, 53248);
+    assert_true(needs.private_bytes <= 8 * 1024);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_read_disk_needs__are_what_the_documents_say),
         cmocka_unit_test(test_read_disk_read_first_sector__modern_disk_stores_the_sector),
         cmocka_unit_test(test_read_disk_read_first_sector__legacy_disk_stores_the_sector),
         cmocka_unit_test(test_read_disk_read_first_sector__empty_slot_says_not_found),
