@@ -23,6 +23,8 @@ PORT_LINES_MAX = 100
 HOSTILE_CASES = 42
 # Headers that a freestanding compiler brings.
 COMPILERS = {"stddef.h", "stdint.h", "stdbool.h", "stdarg.h", "stdatomic.h", "limits.h"}
+# What every kernel has, PORTING.md says.
+FOUR = {"memcpy", "memmove", "memset", "memcmp"}
 
 
 class Skip(Exception):
@@ -199,6 +201,29 @@ def check_smallest_port_is_small(root):
     return []
 
 
+def check_smallest_port_links(root):
+    """Library and smallest port together need what examples/port/kernel.h declares, and no more."""
+    need("gcc", "nm")
+    wanted = set(re.findall(r"\b(kernel_\w+)\(", (root / "examples/port/kernel.h").read_text()))
+    sources = [*sorted(root.glob("src/*/*.c")), root / "examples/read_disk.c",
+               root / "examples/port/port.c"]
+    with tempfile.TemporaryDirectory(prefix="documents-") as folder:
+        result = subprocess.run(["gcc", "-std=c11", "-ffreestanding", "-fno-pic",
+                                 "-fno-stack-protector", "-I",
+                                 root / "include", "-I", root / "src", "-c", *sources],
+                                cwd=folder, capture_output=True, text=True)
+        if result.returncode != 0:
+            return ["examples/port/port.c: does not compile:\n" + result.stderr]
+        text = subprocess.run(["nm", *sorted(pathlib.Path(folder).glob("*.o"))], text=True,
+                              capture_output=True, check=True).stdout
+    symbols = [line.split()[-2:] for line in text.splitlines() if len(line.split()) > 1]
+    defined = {name for letter, name in symbols if letter not in "Uw"}
+    missing = {name for letter, name in symbols if letter == "U"} - defined
+    return ["examples/port/kernel.h: %s is %s" % (
+        name, "needed and not declared" if name in missing else "declared and not needed")
+            for name in sorted(missing - FOUR ^ wanted)]
+
+
 def platform_hooks(root):
     text = (root / "include/skio/platform.h").read_text()
     body = re.search(r"^struct sk_platform \{(.*?)^\};", text, re.M | re.S).group(1)
@@ -346,6 +371,9 @@ FAULTS = {
     ],
     "smallest_port_is_small": [
         added("examples/port/port.c", "\n" * PORT_LINES_MAX),
+    ],
+    "smallest_port_links": [
+        changed("examples/port/kernel.h", r"^#endif", "void kernel_fault(void);\n#endif"),
     ],
     "every_hook_is_explained": [
         lambda root: changed("include/skio/platform.h", r"(\(\*now_ns\)\(void \*context\);)",
