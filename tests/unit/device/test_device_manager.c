@@ -542,6 +542,35 @@ static void test_device_manager_probe__what_was_injected_before_is_used_and_left
     assert_int_equal(sk_io_buffer_destroy(&buffer), SK_OK);
 }
 
+static void test_device_manager_add_node__what_is_described_as_injected_is_taken(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t memory[500] __attribute__((aligned(64))); /* just what the toy needs */
+    struct sk_io_buffer buffer = SK_IO_BUFFER_EMPTY;
+    struct sk_device_node description = {
+        .name = "disk",
+        .identity = { .bus = SK_DEVICE_BUS_PLATFORM, .compatible = "toy,disk",
+                      .compatible_bytes = 9 },
+        .domain = &f->env.domain,
+        .dma_buffer = &buffer,
+        .driver_memory = memory,
+        .driver_memory_bytes = sizeof(memory),
+        .state = SK_DEVICE_STATE_BOUND, /* starts afresh */
+        .bound = 1,
+    };
+    struct sk_device_node *node;
+
+    assert_int_equal(sk_io_buffer_create(&buffer, &f->env.domain, 5000, 4096), SK_OK);
+    assert_int_equal(sk_device_manager_add_node(&f->manager, &description, &node), SK_OK);
+    assert_int_equal(node->state, SK_DEVICE_STATE_FOUND);
+    assert_int_equal(sk_device_manager_probe(&f->manager, node), SK_OK);
+    assert_ptr_equal(node->dma_buffer, &buffer);
+    assert_ptr_equal(node->driver_memory, memory);
+    assert_int_equal(pages_live(f), 2);
+    assert_int_equal(sk_device_manager_remove(&f->manager, node), SK_OK);
+    assert_int_equal(sk_io_buffer_destroy(&buffer), SK_OK);
+}
+
 static void test_device_manager_probe__no_domain_no_buffer(void **state)
 {
     struct fixture *f = *state;
@@ -955,6 +984,7 @@ int main(void)
         TEST(test_device_manager_probe__priority_and_order_decide),
         TEST(test_device_manager_probe__a_driver_may_need_nothing),
         TEST(test_device_manager_probe__what_was_injected_before_is_used_and_left),
+        TEST(test_device_manager_add_node__what_is_described_as_injected_is_taken),
         TEST(test_device_manager_probe__no_domain_no_buffer),
         TEST(test_device_manager_probe__no_private_arena_no_memory),
         TEST(test_device_manager_probe__every_exhausted_arena_leaves_nothing),

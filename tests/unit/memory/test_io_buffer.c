@@ -256,6 +256,26 @@ static void test_io_buffer_create__the_second_window_serves(void **state)
     assert_int_equal(sk_dma_domain_deinit(&domain), SK_OK);
 }
 
+static void test_io_buffer_create__a_window_of_one_page_serves_one(void **state)
+{
+    struct test_environment *env = *state;
+    struct sk_dma_window windows[1] = { { { TEST_PADDR + 3 * PAGE }, { 5 * PAGE }, PAGE } };
+    struct sk_dma_domain domain;
+    struct sk_io_buffer buffer = SK_IO_BUFFER_EMPTY;
+    struct sk_io_buffer more = SK_IO_BUFFER_EMPTY;
+    sk_daddr address;
+
+    make_domain(env, &domain,
+                (struct sk_dma_domain_config){ .windows = windows, .window_count = 1,
+                                               .coherent = true });
+    assert_int_equal(sk_io_buffer_create(&buffer, &domain, PAGE, 64), SK_OK);
+    assert_int_equal(sk_io_buffer_address(&buffer, &address), SK_OK);
+    assert_int_equal(address.raw, 5 * PAGE);
+    assert_int_equal(sk_io_buffer_create(&more, &domain, PAGE, 64), SK_ERR_NO_MEMORY);
+    assert_int_equal(sk_io_buffer_destroy(&buffer), SK_OK);
+    assert_int_equal(sk_dma_domain_deinit(&domain), SK_OK);
+}
+
 static void test_io_buffer_create__windows_that_continue_each_other_serve_one_run(void **state)
 {
     struct test_environment *env = *state;
@@ -300,6 +320,7 @@ static void test_io_buffer_create__the_domains_limits_are_kept(void **state)
                                          .highest = { base + 9 * PAGE - 1 },
                                          .alignment_bytes = 2 * PAGE,
                                          .boundary_bytes = 4 * PAGE };
+    struct sk_io_buffer more = SK_IO_BUFFER_EMPTY;
     struct sk_dma_domain domain;
     struct sk_io_buffer buffer = SK_IO_BUFFER_EMPTY;
     sk_daddr address;
@@ -309,6 +330,8 @@ static void test_io_buffer_create__the_domains_limits_are_kept(void **state)
     assert_int_equal(sk_io_buffer_create(&buffer, &domain, 3 * PAGE, 64), SK_OK);
     assert_int_equal(sk_io_buffer_address(&buffer, &address), SK_OK);
     assert_int_equal(address.raw, base + 4 * PAGE);
+    /* Pages behind the highest address are free, and no use. */
+    assert_int_equal(sk_io_buffer_create(&more, &domain, 2 * PAGE, 64), SK_ERR_NO_MEMORY);
     assert_int_equal(sk_io_buffer_destroy(&buffer), SK_OK);
     assert_refused(env, &domain, 4 * PAGE + 1, 64, SK_ERR_RANGE);   /* beyond the boundary */
     assert_refused(env, &domain, 5 * PAGE + 1, 64, SK_ERR_RANGE);   /* beyond both ends */
@@ -788,6 +811,25 @@ static void test_io_buffer_adopt__unsuitable_memory_refused(void **state)
     assert_int_equal(sk_dma_domain_deinit(&limited), SK_OK);
 }
 
+static void test_io_buffer_adopt__the_end_of_physical_memory(void **state)
+{
+    struct test_environment *env = *state;
+    struct sk_dma_window windows[1] = { { { UINT64_MAX - 4095 }, { 0x1000 }, 4096 } };
+    struct sk_io_buffer buffer = SK_IO_BUFFER_EMPTY;
+    struct sk_dma_domain domain;
+    uint8_t *page = test_environment_foreign(env, 0);
+
+    make_domain(env, &domain,
+                (struct sk_dma_domain_config){ .windows = windows, .window_count = 1,
+                                               .coherent = true });
+    assert_int_equal(sk_io_buffer_adopt(&buffer, &domain, page, sk_paddr_make(UINT64_MAX - 127),
+                                        128), SK_OK);
+    assert_int_equal(sk_io_buffer_destroy(&buffer), SK_OK);
+    assert_int_equal(sk_io_buffer_adopt(&buffer, &domain, page, sk_paddr_make(UINT64_MAX - 127),
+                                        129), SK_ERR_UNREACHABLE);
+    assert_int_equal(sk_dma_domain_deinit(&domain), SK_OK);
+}
+
 static void test_io_buffer_adopt__cut_cache_lines_refused_without_coherence(void **state)
 {
     struct test_environment *env = *state;
@@ -1109,6 +1151,7 @@ int main(void)
         TEST(test_io_buffer_create__missing_arguments_refused),
         TEST(test_io_buffer_create__outside_of_every_window_unreachable),
         TEST(test_io_buffer_create__the_second_window_serves),
+        TEST(test_io_buffer_create__a_window_of_one_page_serves_one),
         TEST(test_io_buffer_create__windows_that_continue_each_other_serve_one_run),
         TEST(test_io_buffer_create__a_window_off_the_page_grid_is_no_use),
         TEST(test_io_buffer_create__the_domains_limits_are_kept),
@@ -1131,6 +1174,7 @@ int main(void)
         TEST(test_io_buffer_segment__four_gib_are_refused_not_truncated),
         TEST(test_io_buffer_adopt__memory_stays_the_owners),
         TEST(test_io_buffer_adopt__unsuitable_memory_refused),
+        TEST(test_io_buffer_adopt__the_end_of_physical_memory),
         TEST(test_io_buffer_adopt__cut_cache_lines_refused_without_coherence),
         TEST(test_io_buffer_quarantine__adopted_memory_is_left_alone),
         TEST(test_io_buffer_for_device__coherent_needs_no_cache_work),
