@@ -299,6 +299,20 @@ def check_options_are_explained(root):
             for name in sorted(known ^ said)]
 
 
+def check_shell_is_explained(root):
+    """README.md names every command and every setting of the kernel."""
+    text = (root / "README.md").read_text()
+    commands = re.findall(r'^    \{ "(\w+)", "', (root / "kernel/commands.c").read_text(), re.M)
+    settings = re.findall(r'^    \{ "(\w+)", [A-Z]+, ', (root / "kernel/settings.c").read_text(),
+                          re.M)
+    if not commands or not settings:
+        return ["README.md: kernel/commands.c or kernel/settings.c has no table that is understood"]
+    return (["README.md: nothing about the command %s" % name for name in commands
+             if not re.search(r"`%s[`; ]" % name, text)] +
+            ["README.md: nothing about the setting %s=" % name for name in settings
+             if not re.search(r"\b%s=" % name, text)])
+
+
 def check_picture_is_its_text(root):
     """docs/run.svg shows docs/run.txt: one session."""
     shown = [html.unescape(text) for text in
@@ -390,6 +404,10 @@ FAULTS = {
     "layout_is_complete": [
         changed("README.md", r"^src/memory/ [^\n]*\n", ""),
         changed("README.md", r"^src/memory/ ", "src/memories/ "),
+    ],
+    "shell_is_explained": [
+        changed("README.md", r"`verify`", "`certify`"),
+        changed("README.md", r"segments=", "pieces="),
     ],
     "picture_is_its_text": [
         changed("docs/run.svg", r"SimpleKernel", "ComplexKernel"),
