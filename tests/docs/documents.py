@@ -299,6 +299,18 @@ def check_options_are_explained(root):
             for name in sorted(known ^ said)]
 
 
+def check_figures_are_the_measured_ones(root):
+    """Each number between <!-- figures --> and <!-- end --> of README.md is in docs/figures.md."""
+    block = re.search(r"<!-- figures -->(.*?)<!-- end -->", (root / "README.md").read_text(), re.S)
+    if block is None:
+        return ["README.md: there is nothing between <!-- figures --> and <!-- end -->"]
+    said = re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w)", block.group(1).split("|---", 1)[1])
+    measured = set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w)",
+                              (root / "docs/figures.md").read_text()))
+    return ["README.md: %s is not in docs/figures.md" % number for number in said
+            if number not in measured]
+
+
 def check_shell_is_explained(root):
     """README.md names every command and every setting of the kernel."""
     text = (root / "README.md").read_text()
@@ -404,6 +416,10 @@ FAULTS = {
     "layout_is_complete": [
         changed("README.md", r"^src/memory/ [^\n]*\n", ""),
         changed("README.md", r"^src/memory/ ", "src/memories/ "),
+    ],
+    "figures_are_the_measured_ones": [
+        changed("README.md", r"every check on \(indirect, event index\) \| [\d.]+ ns",
+                "every check on (indirect, event index) | 1.234 ns"),
     ],
     "shell_is_explained": [
         changed("README.md", r"`verify`", "`certify`"),
