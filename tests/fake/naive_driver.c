@@ -184,7 +184,7 @@ static void put_chain(struct naive *naive, unsigned slot, uint64_t at, uint16_t 
     naive_put_descriptor(naive, at + 16 * (uint64_t)count, &status, 0);
 }
 
-static void put_header(struct naive *naive, unsigned slot, uint32_t type, uint64_t sector)
+void naive_put_header(struct naive *naive, unsigned slot, uint32_t type, uint64_t sector)
 {
     assert_true(slot < NAIVE_SLOTS);
     naive_put(naive, NAIVE_HEADER + 16 * slot, 4, type);
@@ -204,7 +204,7 @@ void naive_prepare(struct naive *naive, unsigned slot, uint32_t type, uint64_t s
 {
     struct naive_piece data = data_piece(slot, type, data_bytes);
 
-    put_header(naive, slot, type, sector);
+    naive_put_header(naive, slot, type, sector);
     put_chain(naive, slot, 48 * (uint64_t)slot, (uint16_t)(3 * slot), &data);
 }
 
@@ -214,7 +214,7 @@ void naive_prepare_indirect(struct naive *naive, unsigned slot, uint32_t type, u
     struct naive_piece data = data_piece(slot, type, data_bytes);
     struct naive_piece table = { NAIVE_TABLE + 256 * slot, data_bytes > 0 ? 48 : 32, 4 };
 
-    put_header(naive, slot, type, sector);
+    naive_put_header(naive, slot, type, sector);
     put_chain(naive, slot, table.offset, 0, &data);
     naive_put_descriptor(naive, 48 * (uint64_t)slot, &table, 0);
 }

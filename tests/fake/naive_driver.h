@@ -74,6 +74,7 @@ uint8_t *naive_data(struct naive *naive, unsigned slot);
 uint8_t naive_status(const struct naive *naive, unsigned slot);
 
 /* Requests. */
+void naive_put_header(struct naive *naive, unsigned slot, uint32_t type, uint64_t sector);
 void naive_put_descriptor(struct naive *naive, uint64_t at, const struct naive_piece *piece,
                           uint16_t next);
 void naive_prepare(struct naive *naive, unsigned slot, uint32_t type, uint64_t sector,

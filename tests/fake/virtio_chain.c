@@ -23,7 +23,6 @@ struct walk {
     uint32_t table_size; /* descriptors */
     uint32_t length;     /* of the chain so far */
     bool indirect;
-    bool writable_seen;
 };
 
 static void add_segment(struct fake_request *request, uint8_t *data, uint32_t bytes, bool write)
@@ -40,7 +39,7 @@ static void add_segment(struct fake_request *request, uint8_t *data, uint32_t by
 }
 
 /* Remembers what the driver wrote, to see whether it changes under the device's hands. */
-static void add_span(struct fake_request *request, uint8_t *start, uint32_t bytes)
+void fake_request_add_span(struct fake_request *request, uint8_t *start, uint32_t bytes)
 {
     if (request->span_count == request->span_room) {
         request->span_room = request->span_room == 0 ? 4 : request->span_room * 2;
@@ -55,12 +54,18 @@ static void add_span(struct fake_request *request, uint8_t *start, uint32_t byte
     request->span_count++;
 }
 
+void fake_chain_refuse(struct fake_device *fake, struct fake_request *request, const char *what,
+                       uint32_t number)
+{
+    request->refused = true;
+    if (!fake->scribbled) {
+        fake_violation(fake, "chain at %u: %s (%u)", request->head, what, number);
+    }
+}
+
 static void refuse(struct walk *walk, const char *what, uint32_t number)
 {
-    walk->request->refused = true;
-    if (!walk->fake->scribbled) {
-        fake_violation(walk->fake, "chain at %u: %s (%u)", walk->request->head, what, number);
-    }
+    fake_chain_refuse(walk->fake, walk->request, what, number);
 }
 
 static bool take_descriptor(struct walk *walk, uint32_t index, struct descriptor *out)
@@ -83,7 +88,7 @@ static bool take_descriptor(struct walk *walk, uint32_t index, struct descriptor
             return false;
         }
         walk->queue->owned[index] = true;
-        add_span(walk->request, at, 16);
+        fake_request_add_span(walk->request, at, 16);
     }
     if ((out->flags & ~(FAKE_DESCRIPTOR_NEXT | FAKE_DESCRIPTOR_WRITE | FAKE_DESCRIPTOR_INDIRECT)) !=
         0) {
@@ -120,32 +125,42 @@ static bool enter_indirect(struct walk *walk, const struct descriptor *descripto
     walk->indirect = true;
     walk->length--; /* the descriptor of the table is none of the chain's buffers */
     walk->table_size = descriptor->bytes / 16;
-    add_span(walk->request, walk->table, descriptor->bytes);
+    fake_request_add_span(walk->request, walk->table, descriptor->bytes);
     return true;
 }
 
-static bool take_buffer(struct walk *walk, const struct descriptor *descriptor)
+bool fake_chain_take_buffer(struct fake_device *fake, struct fake_request *request,
+                            uint64_t address, uint32_t bytes, bool write)
 {
-    struct fake_device *fake = walk->fake;
-    bool write = (descriptor->flags & FAKE_DESCRIPTOR_WRITE) != 0;
+    uint32_t before = request->segment_count;
     uint8_t *data;
 
-    if (descriptor->bytes == 0) {
-        refuse(walk, "descriptor of length zero", walk->length);
+    if (bytes == 0) {
+        fake_chain_refuse(fake, request, "descriptor of length zero", before + 1);
         return false;
     }
-    if (!write && walk->writable_seen) {
-        refuse(walk, "readable descriptor after a writable one", walk->length);
+    if (!write && before > 0 && request->segments[before - 1].write) {
+        fake_chain_refuse(fake, request, "readable descriptor after a writable one", before + 1);
         return false;
     }
-    walk->writable_seen = write;
-    data = fake->config.reach(fake->config.reach_context, descriptor->address, descriptor->bytes);
+    data = fake->config.reach(fake->config.reach_context, address, bytes);
     if (data == NULL) {
-        refuse(walk, "buffer is unreachable, of bytes", descriptor->bytes);
+        fake_chain_refuse(fake, request, "buffer is unreachable, of bytes", bytes);
         return false;
     }
-    add_segment(walk->request, data, descriptor->bytes, write);
+    add_segment(request, data, bytes, write);
     return true;
+}
+
+/* 2.7.5: with IN_ORDER the descriptors of a chain follow each other. */
+static bool next_is_in_order(const struct walk *walk, uint32_t index, uint32_t next)
+{
+    uint32_t expected = index + 1;
+
+    if (!walk->indirect && expected == walk->queue->size) {
+        expected = 0;
+    }
+    return !fake_negotiated(walk->fake, SK_VIRTIO_F_IN_ORDER) || next == expected;
 }
 
 struct fake_request *fake_chain_read(struct fake_device *fake, struct fake_queue *queue,
@@ -170,7 +185,13 @@ struct fake_request *fake_chain_read(struct fake_device *fake, struct fake_queue
             }
             continue;
         }
-        if (!take_buffer(&walk, &descriptor) || (descriptor.flags & FAKE_DESCRIPTOR_NEXT) == 0) {
+        if (!fake_chain_take_buffer(fake, request, descriptor.address, descriptor.bytes,
+                                    (descriptor.flags & FAKE_DESCRIPTOR_WRITE) != 0) ||
+            (descriptor.flags & FAKE_DESCRIPTOR_NEXT) == 0) {
+            break;
+        }
+        if (!next_is_in_order(&walk, index, descriptor.next)) {
+            refuse(&walk, "with IN_ORDER the next descriptor is not the next", descriptor.next);
             break;
         }
         index = descriptor.next;

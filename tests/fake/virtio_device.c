@@ -213,6 +213,9 @@ unsigned fake_device_complete_stalled(struct fake_device *fake)
         fake_queue_finish(fake, request);
         fake_queue_signal(fake, queue);
         done++;
+        if (fake_negotiated(fake, SK_VIRTIO_F_IN_ORDER) && !fake->config.deferred) {
+            done += fake_queue_complete(fake, queue, UINT_MAX); /* what had to wait for it */
+        }
     }
     return done;
 }
@@ -220,12 +223,20 @@ unsigned fake_device_complete_stalled(struct fake_device *fake)
 void fake_device_forge_used(struct fake_device *fake, uint32_t queue, uint32_t id,
                             uint32_t length)
 {
+    if (fake->queues[queue].packed != NULL) {
+        fake_packed_forge(&fake->queues[queue], id, length);
+        return;
+    }
     fake_queue_put_used(&fake->queues[queue], id, length);
     fake_queue_store_used_index(&fake->queues[queue], fake->queues[queue].used_index);
 }
 
 void fake_device_forge_used_index(struct fake_device *fake, uint32_t queue, uint16_t index)
 {
+    if (fake->queues[queue].packed != NULL) {
+        fake_packed_forge_place(&fake->queues[queue], index);
+        return;
+    }
     fake->queues[queue].used_index = index;
     fake_queue_store_used_index(&fake->queues[queue], index);
 }

@@ -7,6 +7,10 @@
  * ends by checking that there was none.  On demand it misbehaves: see
  * `enum fake_fault`.
  *
+ * It offers what the configuration's feature bits say; with RING_PACKED,
+ * IN_ORDER (see `in_order_batch`), NOTIFICATION_DATA or RING_RESET among them
+ * and accepted by the driver, it works that way and checks the driver's part.
+ *
  * A test that uses the environment of support/environment.h needs two lines:
  *
  *     struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
@@ -64,6 +68,7 @@ struct fake_device_config {
     uint16_t min_io_size;
     uint32_t opt_io_size;
     bool writeback;           /* initial value of the field */
+    uint32_t in_order_batch;  /* with IN_ORDER: most requests that share one used entry [1] */
     const char *identity;     /* at most 20 characters ["fake disk"] */
     uint32_t config_bytes;    /* length of the configuration space [60] */
 
@@ -104,6 +109,8 @@ enum fake_fault {
     FAKE_FAULT_INTERRUPT_STATUS, /* these bits are added to InterruptStatus */
     FAKE_FAULT_RESET,            /* after a reset was written: the status still reads as before; the
                                   * reset happens at the first read that the fault lets pass */
+    FAKE_FAULT_QUEUE_RESET,      /* after QueueReset was written it still reads 1; the queue is
+                                  * reset at the first read that the fault lets pass */
     FAKE_FAULT_FEATURES_REFUSED, /* FEATURES_OK is not kept; an opportunity is its writing */
     FAKE_FAULT_GENERATION,       /* it is another one at each read */
     FAKE_FAULT_CONFIG_TEARS,     /* after this read of a config field the capacity and the
@@ -123,7 +130,11 @@ enum fake_fault {
     FAKE_FAULT_USED_LENGTH,      /* used.len is `argument` */
     FAKE_FAULT_USED_LENGTH_OFFSET, /* `argument` is added to used.len */
     FAKE_FAULT_USED_REPLAY,      /* the entry is written `argument` more times */
-    FAKE_FAULT_USED_INDEX,       /* used.idx jumps by `argument` more */
+    FAKE_FAULT_USED_INDEX,       /* used.idx jumps by `argument` more
+                                  * (packed: that many more descriptors are marked used) */
+    FAKE_FAULT_USED_FLAGS,       /* packed: `argument` is flipped in the used descriptor's flags */
+    FAKE_FAULT_USED_PLACE,       /* packed: it is written `argument` descriptors further on */
+    FAKE_FAULT_OUT_OF_ORDER,     /* the newest is finished first, although IN_ORDER is in force */
     FAKE_FAULT_NO_INTERRUPT,     /* the driver is not told; an opportunity is an interrupt due */
     /* Rings; an opportunity is a notification. */
     FAKE_FAULT_DEAF,             /* the notification is ignored */
@@ -142,6 +153,16 @@ struct fake_fault_setting {
 };
 
 struct fake_request;
+struct fake_packed;
+
+/* What goes back to the driver as one used entry. */
+struct fake_used {
+    uint32_t id;          /* of the last request in it */
+    uint32_t length;
+    uint32_t requests;    /* more than 1 only with IN_ORDER */
+    uint32_t descriptors; /* packed: in the ring */
+    bool written;         /* the device wrote into the buffers */
+};
 
 struct fake_queue {
     bool ready;
@@ -160,6 +181,12 @@ struct fake_queue {
     bool *owned;             /* descriptors that are in a chain at the device */
     struct fake_request *first; /* at the device, oldest first */
     uint64_t notifications;
+    struct fake_packed *packed; /* NULL: a split queue */
+    struct fake_used open;      /* finished, but not told yet */
+    uint16_t position_told;     /* with NOTIFICATION_DATA, by the driver */
+    uint32_t in_order_head;     /* split, with IN_ORDER: where the next chain has to start */
+    bool resetting;             /* by QueueReset */
+    bool reset_unseen;
 };
 
 struct fake_device {
@@ -174,7 +201,9 @@ struct fake_device {
     uint64_t notifications;
     uint64_t interrupts;
     uint64_t requests;    /* taken from the rings */
-    uint64_t completions; /* used entries written in earnest */
+    uint64_t completions; /* finished in earnest */
+    uint64_t skipped;     /* of these, without a used entry of their own (IN_ORDER) */
+    uint64_t queue_resets; /* by QueueReset */
     uint64_t reads;       /* by type, completed */
     uint64_t writes;
     uint64_t flushes;
@@ -257,7 +286,7 @@ unsigned fake_device_complete_stalled(struct fake_device *fake);
 /* Writes a used entry as it is given, and the index after it; no interrupt. */
 void fake_device_forge_used(struct fake_device *fake, uint32_t queue, uint32_t id,
                             uint32_t length);
-/* Stores used.idx, and nothing else. */
+/* Stores used.idx, and nothing else (packed: where the next used descriptor goes; wrap in bit 15). */
 void fake_device_forge_used_index(struct fake_device *fake, uint32_t queue, uint16_t index);
 
 /* Raises an interrupt with these bits in InterruptStatus. */

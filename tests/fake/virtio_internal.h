@@ -27,7 +27,8 @@ struct fake_span {
 struct fake_request {
     struct fake_request *next;
     struct fake_queue *queue;
-    uint16_t head;
+    uint16_t head;      /* packed: the buffer id */
+    uint32_t descriptors; /* packed: in the ring */
     bool refused;       /* the chain is malformed */
     bool scribbled;
     uint8_t *status;    /* NULL: the chain has none */
@@ -74,11 +75,36 @@ void fake_queue_finish(struct fake_device *fake, struct fake_request *request);
 void fake_queue_signal(struct fake_device *fake, struct fake_queue *queue);
 void fake_queue_put_used(struct fake_queue *queue, uint32_t id, uint32_t length);
 void fake_queue_store_used_index(struct fake_queue *queue, uint16_t index);
+void fake_queue_accept(struct fake_device *fake, struct fake_request *request);
+bool fake_queue_is_stalled(const struct fake_device *fake, const struct fake_queue *queue);
 void fake_request_free(struct fake_request *request);
+
+/* virtio_packed.c */
+bool fake_packed_start(struct fake_device *fake, struct fake_queue *queue);
+void fake_packed_stop(struct fake_queue *queue);
+void fake_packed_take(struct fake_device *fake, struct fake_queue *queue);
+bool fake_packed_pending(const struct fake_queue *queue);
+uint16_t fake_packed_position(const struct fake_queue *queue);
+void fake_packed_forget(struct fake_request *request);
+void fake_packed_scribble(struct fake_device *fake, struct fake_queue *queue, bool for_good);
+void fake_packed_put(struct fake_device *fake, struct fake_queue *queue,
+                     const struct fake_used *used);
+void fake_packed_forge(struct fake_queue *queue, uint32_t id, uint32_t length);
+void fake_packed_forge_place(struct fake_queue *queue, uint16_t place);
+bool fake_packed_interrupt_wanted(struct fake_device *fake, struct fake_queue *queue);
+
+/* virtio_queue_reset.c */
+void fake_queue_reset_write(struct fake_device *fake, struct fake_queue *queue, uint32_t value);
+uint32_t fake_queue_reset_read(struct fake_device *fake, struct fake_queue *queue);
 
 /* virtio_chain.c */
 struct fake_request *fake_chain_read(struct fake_device *fake, struct fake_queue *queue,
                                      uint16_t head);
+void fake_chain_refuse(struct fake_device *fake, struct fake_request *request, const char *what,
+                       uint32_t number);
+bool fake_chain_take_buffer(struct fake_device *fake, struct fake_request *request,
+                            uint64_t address, uint32_t bytes, bool write);
+void fake_request_add_span(struct fake_request *request, uint8_t *start, uint32_t bytes);
 void fake_chain_scribble(struct fake_device *fake, struct fake_request *request);
 void fake_chain_unscribble(struct fake_request *request);
 void fake_chain_check_unchanged(struct fake_device *fake, const struct fake_request *request);

@@ -38,9 +38,10 @@ static void *reach(struct fake_device *fake, uint64_t address, uint64_t bytes)
     return fake->config.reach(fake->config.reach_context, address, bytes);
 }
 
-static bool aligned(const struct fake_queue *queue)
+static bool aligned(const struct fake_queue *queue, bool packed)
 {
-    return queue->address[0] % 16 == 0 && queue->address[1] % 2 == 0 && queue->address[2] % 4 == 0;
+    return queue->address[0] % 16 == 0 && queue->address[1] % (packed ? 4 : 2) == 0 &&
+           queue->address[2] % 4 == 0;
 }
 
 static bool all_zero(const uint8_t *bytes, size_t count)
@@ -71,9 +72,10 @@ static void ask_for_notifications(struct fake_device *fake, struct fake_queue *q
 
 bool fake_queue_start(struct fake_device *fake, struct fake_queue *queue)
 {
+    bool packed = fake_negotiated(fake, SK_VIRTIO_F_RING_PACKED);
     uint64_t size = queue->size;
 
-    if (size == 0 || !aligned(queue)) {
+    if (size == 0 || !aligned(queue, packed)) {
         fake_violation(fake, "queue enabled with size %u at 0x%llx 0x%llx 0x%llx", queue->size,
                        (unsigned long long)queue->address[0],
                        (unsigned long long)queue->address[1],
@@ -81,16 +83,20 @@ bool fake_queue_start(struct fake_device *fake, struct fake_queue *queue)
         return false;
     }
     queue->table = reach(fake, queue->address[0], 16 * size);
-    queue->avail = reach(fake, queue->address[1], 6 + 2 * size);
-    queue->used = reach(fake, queue->address[2], 6 + 8 * size);
+    queue->avail = reach(fake, queue->address[1], packed ? 4 : 6 + 2 * size);
+    queue->used = reach(fake, queue->address[2], packed ? 4 : 6 + 8 * size);
     if (queue->table == NULL || queue->avail == NULL || queue->used == NULL) {
         fake_violation(fake, "queue enabled with a ring that is unreachable");
         return false;
     }
+    queue->owned = fake_allocate(queue->size * sizeof(bool));
+    if (packed) {
+        queue->ready = fake_packed_start(fake, queue);
+        return true;
+    }
     if (!all_zero(queue->used, 6 + 8 * size) || load16(queue->avail + 2) != 0) {
         fake_violation(fake, "queue enabled with rings that are not zero");
     }
-    queue->owned = fake_allocate(queue->size * sizeof(bool));
     queue->avail_seen = 0;
     queue->used_index = 0;
     queue->used_signalled = 0;
@@ -110,8 +116,36 @@ void fake_request_free(struct fake_request *request)
     free(request);
 }
 
+bool fake_queue_is_stalled(const struct fake_device *fake, const struct fake_queue *queue)
+{
+    const struct fake_request *request = fake->stalled;
+
+    while (request != NULL && request->queue != queue) {
+        request = request->next;
+    }
+    return request != NULL;
+}
+
+static void forget_stalled(struct fake_device *fake, const struct fake_queue *queue)
+{
+    struct fake_request **link = &fake->stalled;
+
+    while (*link != NULL) {
+        struct fake_request *request = *link;
+
+        if (request->queue == queue) {
+            *link = request->next;
+            fake_request_free(request);
+        } else {
+            link = &request->next;
+        }
+    }
+}
+
 void fake_queue_stop(struct fake_device *fake, struct fake_queue *queue)
 {
+    forget_stalled(fake, queue);
+    fake_packed_stop(queue);
     while (queue->first != NULL) {
         struct fake_request *request = queue->first;
 
@@ -133,6 +167,20 @@ static void append(struct fake_queue *queue, struct fake_request *request)
     *end = request;
 }
 
+void fake_queue_accept(struct fake_device *fake, struct fake_request *request)
+{
+    fake_block_take(fake, request);
+    fake->requests++;
+    fake->in_flight++;
+    append(request->queue, request);
+}
+
+/* 1 for a descriptor of the queue's table, 0 for an indirect table. */
+static unsigned is_in_ring(const struct fake_queue *queue, const struct fake_span *span)
+{
+    return (size_t)(span->start - queue->table) < 16 * (size_t)queue->size;
+}
+
 static void take_one(struct fake_device *fake, struct fake_queue *queue, uint16_t head)
 {
     struct fake_request *request;
@@ -141,14 +189,20 @@ static void take_one(struct fake_device *fake, struct fake_queue *queue, uint16_
         fake_violation(fake, "available ring: head %u of %u", head, queue->size);
         return;
     }
+    if (fake_negotiated(fake, SK_VIRTIO_F_IN_ORDER) && head != queue->in_order_head &&
+        !fake->scribbled) {
+        fake_violation(fake, "with IN_ORDER the chain at %u should start at %u", head,
+                       queue->in_order_head);
+    }
     request = fake_chain_read(fake, queue, head);
-    fake_block_take(fake, request);
-    fake->requests++;
-    fake->in_flight++;
-    append(queue, request);
+    for (uint32_t i = 0; i < request->span_count; i++) {
+        head = (uint16_t)(head + is_in_ring(queue, &request->spans[i]));
+    }
+    queue->in_order_head = head % queue->size;
+    fake_queue_accept(fake, request);
 }
 
-void fake_queue_take(struct fake_device *fake, struct fake_queue *queue)
+static void take_split(struct fake_device *fake, struct fake_queue *queue)
 {
     uint16_t index = load16(queue->avail + 2);
     uint16_t pending = (uint16_t)(index - queue->avail_seen);
@@ -165,6 +219,15 @@ void fake_queue_take(struct fake_device *fake, struct fake_queue *queue)
         take_one(fake, queue, load16(queue->avail + 4 + 2 * (size_t)slot));
     }
     ask_for_notifications(fake, queue);
+}
+
+void fake_queue_take(struct fake_device *fake, struct fake_queue *queue)
+{
+    if (queue->packed != NULL) {
+        fake_packed_take(fake, queue);
+    } else {
+        take_split(fake, queue);
+    }
 }
 
 /* The device lets go of the chain's descriptors without putting them right. */
@@ -198,14 +261,31 @@ static void scribble(struct fake_device *fake, struct fake_queue *queue)
             fake->scribbled = true;
         }
     }
+    if (queue->packed != NULL) {
+        fake_packed_scribble(fake, queue, for_good);
+        return;
+    }
     for (size_t i = 0; i < queue->size; i++) {
         store16(queue->avail + 4 + 2 * i, (uint16_t)fake_random(fake));
+    }
+}
+
+/* 2.9: the notification says where the next chain will be. */
+static void check_position(struct fake_device *fake, const struct fake_queue *queue)
+{
+    uint16_t expected = queue->packed != NULL ? fake_packed_position(queue) : queue->avail_seen;
+
+    if (fake_negotiated(fake, SK_VIRTIO_F_NOTIFICATION_DATA) && queue->position_told != expected &&
+        !fake->scribbled) {
+        fake_violation(fake, "notification data says 0x%x, the ring 0x%x", queue->position_told,
+                       expected);
     }
 }
 
 void fake_queue_notified(struct fake_device *fake, struct fake_queue *queue)
 {
     fake_queue_take(fake, queue);
+    check_position(fake, queue);
     scribble(fake, queue);
     if (!fake->config.deferred) {
         (void)fake_queue_complete(fake, queue, UINT_MAX);
@@ -216,6 +296,13 @@ void fake_queue_check_unnotified(struct fake_device *fake, struct fake_queue *qu
 {
     uint16_t index = load16(queue->avail + 2);
 
+    if (queue->packed != NULL) {
+        if (fake_packed_pending(queue) && fake->faults[FAKE_FAULT_DEAF].fired == 0) {
+            fake_violation(fake, "descriptor %u is available, but the device was not told",
+                           fake_packed_position(queue) & 0x7fffu);
+        }
+        return;
+    }
     if (index != queue->avail_seen && fake->faults[FAKE_FAULT_DEAF].fired == 0 &&
         (uint16_t)(index - queue->avail_seen) <= queue->size) {
         fake_violation(fake, "available index is %u, but the device was told of %u only", index,
@@ -237,37 +324,68 @@ void fake_queue_store_used_index(struct fake_queue *queue, uint16_t index)
     store16(queue->used + 2, index);
 }
 
-static void put_faulty(struct fake_device *fake, struct fake_request *request)
+static void put_split(struct fake_device *fake, struct fake_queue *queue,
+                      const struct fake_used *used)
 {
-    struct fake_queue *queue = request->queue;
-    uint32_t id = request->head;
-    uint32_t length = (uint32_t)request->written;
     uint64_t argument;
 
-    if (fake_fires(fake, FAKE_FAULT_USED_ID, &argument)) {
-        id = (uint32_t)argument;
-    }
-    if (fake_fires(fake, FAKE_FAULT_USED_ID_OFFSET, &argument)) {
-        id += (uint32_t)argument;
-    }
-    if (fake_fires(fake, FAKE_FAULT_USED_LENGTH, &argument)) {
-        length = (uint32_t)argument;
-    }
-    if (fake_fires(fake, FAKE_FAULT_USED_LENGTH_OFFSET, &argument)) {
-        length += (uint32_t)argument;
-    }
-    fake_queue_put_used(queue, id, length);
+    fake_queue_put_used(queue, used->id, used->length);
+    queue->used_index = (uint16_t)(queue->used_index + used->requests - 1);
     if (fake_fires(fake, FAKE_FAULT_USED_REPLAY, &argument)) {
         while (argument-- > 0) {
-            fake_queue_put_used(queue, id, length);
+            fake_queue_put_used(queue, used->id, used->length);
         }
     }
     if (fake_fires(fake, FAKE_FAULT_USED_INDEX, &argument)) {
         queue->used_index = (uint16_t)(queue->used_index + argument);
     }
+    fake_queue_store_used_index(queue, queue->used_index);
 }
 
-/* Gives a request back that is no longer in any list. */
+/* Tells the driver what was finished since the last time. */
+static void put_open(struct fake_device *fake, struct fake_queue *queue)
+{
+    struct fake_used used = queue->open;
+    uint64_t argument;
+
+    if (used.requests == 0) {
+        return;
+    }
+    queue->open = (struct fake_used){ 0 };
+    fake->skipped += used.requests - 1;
+    if (fake_fires(fake, FAKE_FAULT_USED_ID, &argument)) {
+        used.id = (uint32_t)argument;
+    }
+    if (fake_fires(fake, FAKE_FAULT_USED_ID_OFFSET, &argument)) {
+        used.id += (uint32_t)argument;
+    }
+    if (fake_fires(fake, FAKE_FAULT_USED_LENGTH, &argument)) {
+        used.length = (uint32_t)argument;
+    }
+    if (fake_fires(fake, FAKE_FAULT_USED_LENGTH_OFFSET, &argument)) {
+        used.length += (uint32_t)argument;
+    }
+    if (queue->packed != NULL) {
+        fake_packed_put(fake, queue, &used);
+    } else {
+        put_split(fake, queue, &used);
+    }
+}
+
+/* 2.7.9: only a buffer that was used completely may go without an entry of its own. */
+static bool may_wait(const struct fake_device *fake, const struct fake_queue *queue,
+                     const struct fake_request *request)
+{
+    uint64_t writable = 1; /* the status */
+
+    for (uint32_t i = 0; i < request->segment_count; i++) {
+        writable += request->segments[i].write ? request->segments[i].bytes : 0;
+    }
+    return fake_negotiated(fake, SK_VIRTIO_F_IN_ORDER) && request->written == writable &&
+           queue->open.requests < fake->config.in_order_batch;
+}
+
+/* Gives a request back that is no longer in any list; with IN_ORDER perhaps with the next ones. */
 void fake_queue_finish(struct fake_device *fake, struct fake_request *request)
 {
     struct fake_queue *queue = request->queue;
@@ -275,8 +393,17 @@ void fake_queue_finish(struct fake_device *fake, struct fake_request *request)
     fake_chain_unscribble(request);
     fake_chain_check_unchanged(fake, request);
     forget_spans(queue, request);
-    put_faulty(fake, request);
-    fake_queue_store_used_index(queue, queue->used_index);
+    if (queue->packed != NULL) {
+        fake_packed_forget(request);
+    }
+    queue->open.id = request->head;
+    queue->open.length = (uint32_t)request->written;
+    queue->open.written = request->written > 0;
+    queue->open.requests++;
+    queue->open.descriptors += request->descriptors;
+    if (!may_wait(fake, queue, request)) {
+        put_open(fake, queue);
+    }
     fake->completions++;
     fake_request_free(request);
 }
@@ -286,8 +413,11 @@ static struct fake_request *choose(struct fake_device *fake, struct fake_queue *
     struct fake_request **link = &queue->first;
     struct fake_request *request;
     uint64_t steps = 0;
+    uint64_t argument;
 
-    if (fake->config.order == FAKE_ORDER_LAST_IN) {
+    if (fake_negotiated(fake, SK_VIRTIO_F_IN_ORDER)) {
+        steps = fake_fires(fake, FAKE_FAULT_OUT_OF_ORDER, &argument) ? UINT64_MAX : 0;
+    } else if (fake->config.order == FAKE_ORDER_LAST_IN) {
         steps = UINT64_MAX;
     } else if (fake->config.order == FAKE_ORDER_RANDOM) {
         steps = fake_random(fake) % fake->in_flight;
@@ -308,7 +438,12 @@ unsigned fake_queue_complete(struct fake_device *fake, struct fake_queue *queue,
     uint64_t argument;
 
     while (done < count && queue->first != NULL) {
-        struct fake_request *request = choose(fake, queue);
+        struct fake_request *request;
+
+        if (fake_negotiated(fake, SK_VIRTIO_F_IN_ORDER) && fake_queue_is_stalled(fake, queue)) {
+            break;
+        }
+        request = choose(fake, queue);
 
         if (fake_fires(fake, FAKE_FAULT_STALL, &argument)) {
             request->next = fake->stalled;
@@ -331,9 +466,12 @@ void fake_queue_signal(struct fake_device *fake, struct fake_queue *queue)
     uint64_t argument;
     bool wanted;
 
+    put_open(fake, queue);
     /* The index must be visible before the driver's wish is read; 2.7.10. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (fake_negotiated(fake, SK_VIRTIO_F_EVENT_IDX)) {
+    if (queue->packed != NULL) {
+        wanted = fake_packed_interrupt_wanted(fake, queue);
+    } else if (fake_negotiated(fake, SK_VIRTIO_F_EVENT_IDX)) {
         uint16_t event = load16(queue->avail + 4 + 2 * (size_t)queue->size);
 
         wanted = event_wanted(event, queue->used_index, old);

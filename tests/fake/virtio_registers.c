@@ -26,7 +26,8 @@ static const struct fake_register registers[] = {
     { 0x070, READ | WRITE | BOTH },   { 0x080, WRITE | MODERN },
     { 0x084, WRITE | MODERN },        { 0x090, WRITE | MODERN },
     { 0x094, WRITE | MODERN },        { 0x0a0, WRITE | MODERN },
-    { 0x0a4, WRITE | MODERN },        { 0x0fc, READ | MODERN },
+    { 0x0a4, WRITE | MODERN },        { 0x0c0, READ | WRITE | MODERN },
+    { 0x0fc, READ | MODERN },
 };
 
 static bool access_allowed(const struct fake_device *fake, uint64_t offset, unsigned access)
@@ -200,6 +201,8 @@ static uint32_t read_register(struct fake_device *fake, uint64_t offset)
         return read_interrupt_status(fake);
     case 0x070:
         return read_status(fake);
+    case 0x0c0:
+        return fake_queue_reset_read(fake, selected(fake));
     default:
         return read_generation(fake);
     }
@@ -320,6 +323,9 @@ static struct fake_queue *queue_to_set_up(struct fake_device *fake, const char *
     } else if (queue->ready) {
         fake_violation(fake, "%s of queue %u, which is in use", what, fake->queue_sel);
         return NULL;
+    } else if (queue->reset_unseen) {
+        fake_violation(fake, "%s of queue %u before QueueReset was seen to be 0", what,
+                       fake->queue_sel);
     } else if (!queue->ready_read) {
         fake_violation(fake, "%s of queue %u without looking whether it is in use", what,
                        fake->queue_sel);
@@ -337,7 +343,8 @@ static void write_queue_size(struct fake_device *fake, uint32_t value)
     if (!queue->max_read) {
         fake_violation(fake, "QueueNum written without reading QueueNumMax");
     }
-    if (value == 0 || value > fake->config.queue_size_max || (value & (value - 1)) != 0) {
+    if (value == 0 || value > fake->config.queue_size_max || value > 32768 ||
+        ((value & (value - 1)) != 0 && !fake_negotiated(fake, SK_VIRTIO_F_RING_PACKED))) {
         fake_violation(fake, "queue size %u of at most %u", value, fake->config.queue_size_max);
         return;
     }
@@ -420,7 +427,11 @@ static void write_notify(struct fake_device *fake, uint32_t value)
         fake_violation(fake, "notification of queue %u, which is not in use", index);
         return;
     }
+    if (fake->queues[index].reset_unseen) {
+        fake_violation(fake, "notification of queue %u in the middle of its reset", index);
+    }
     fake->queues[index].notifications++;
+    fake->queues[index].position_told = (uint16_t)(value >> 16);
     if ((fake->status & SK_VIRTIO_STATUS_DRIVER_OK) == 0 ||
         (fake->status & SK_VIRTIO_STATUS_DEVICE_NEEDS_RESET) != 0 || fake->resetting ||
         fake_fires(fake, FAKE_FAULT_DEAF, &argument)) {
@@ -488,6 +499,9 @@ static void write_register(struct fake_device *fake, uint64_t offset, uint32_t v
         return;
     case 0x070:
         write_status(fake, value);
+        return;
+    case 0x0c0:
+        fake_queue_reset_write(fake, selected(fake), value);
         return;
     default:
         write_queue_address(fake, offset, value);
