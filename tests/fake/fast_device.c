@@ -8,6 +8,14 @@
 #define NO_INTERRUPT        1u
 #define NO_NOTIFY           1u
 
+/* Packed: in a descriptor's flags, and in those of the event suppression areas. */
+#define PACKED_AVAILABLE 0x0080u
+#define PACKED_USED      0x8000u
+#define PACKED_MARKS     (PACKED_AVAILABLE | PACKED_USED)
+#define PACKED_WRITE     2u
+#define EVENT_DISABLE    1u
+#define EVENT_AT         2u
+
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the fast device converts nothing"
 #endif
@@ -22,6 +30,13 @@ struct fast_descriptor {
 struct fast_used {
     uint32_t id;
     uint32_t length;
+};
+
+struct fast_packed_descriptor {
+    uint64_t address;
+    uint32_t bytes;
+    uint16_t id;
+    uint16_t flags;
 };
 
 static void *at(const struct fast_device *fast, uint64_t daddr)
@@ -69,7 +84,106 @@ static void tell(struct fast_device *fast, struct fast_queue *queue, uint16_t ol
     }
 }
 
-static uint32_t drain(struct fast_device *fast, struct fast_queue *queue)
+static void tell_packed(struct fast_device *fast, struct fast_queue *queue, uint32_t count)
+{
+    uint16_t flags;
+    uint16_t event;
+    uint32_t behind; /* how far the event's place lies behind us; 1 is the last descriptor */
+
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    flags = __atomic_load_n(&queue->avail[1], __ATOMIC_RELAXED);
+    if (flags == EVENT_AT) {
+        event = __atomic_load_n(&queue->avail[0], __ATOMIC_RELAXED);
+        behind = queue->next - (event & 0x7fffu) +
+                 (((event & 0x8000u) != 0) != queue->wrap ? queue->size : 0);
+        if (behind - 1 >= count) {
+            return;
+        }
+    } else if (flags == EVENT_DISABLE) {
+        return;
+    }
+    fast->interrupt_status |= SK_VIRTIO_INTERRUPT_QUEUE;
+    fast->config.interrupt(fast->config.interrupt_context);
+}
+
+/* The packed ring as the loop holds it in locals. */
+struct fast_packed_view {
+    uintptr_t bias;
+    struct fast_packed_descriptor *ring;
+    uint32_t size;
+    uint32_t next;
+    bool wrap;
+};
+
+static inline void step(struct fast_packed_view *view)
+{
+    if (++view->next == view->size) {
+        view->next = 0;
+        view->wrap = !view->wrap;
+    }
+}
+
+/* Finishes the chain that starts at the next descriptor; returns how many it had. */
+static inline uint32_t finish_packed(struct fast_packed_view *view, uint16_t flags)
+{
+    struct fast_packed_descriptor *first = &view->ring[view->next];
+    const struct fast_packed_descriptor *last = first;
+    uint16_t used = view->wrap ? PACKED_MARKS | PACKED_WRITE : PACKED_WRITE;
+    uint64_t status = first->address;
+    uint32_t count = 1;
+
+    while ((flags & DESCRIPTOR_NEXT) != 0) {
+        step(view);
+        count++;
+        last = &view->ring[view->next];
+        flags = last->flags;
+        status = last->address;
+    }
+    if ((flags & DESCRIPTOR_INDIRECT) != 0) {
+        status = *(const uint64_t *)(view->bias + last->address + last->bytes - 16);
+    }
+    step(view);
+    *(uint8_t *)(view->bias + status) = 0;
+    first->id = last->id;
+    first->bytes = 1;
+    __atomic_store_n(&first->flags, used, __ATOMIC_RELEASE);
+    return count;
+}
+
+static uint32_t drain_packed(struct fast_device *fast, struct fast_queue *queue)
+{
+    struct fast_packed_view view = { (uintptr_t)fast->config.memory - fast->config.daddr,
+                                     (struct fast_packed_descriptor *)(void *)queue->table,
+                                     queue->size, queue->next, queue->wrap };
+    uint32_t descriptors = 0;
+    uint32_t done = 0;
+
+    for (;;) {
+        uint16_t flags = __atomic_load_n(&view.ring[view.next].flags, __ATOMIC_ACQUIRE);
+
+        if ((flags & PACKED_MARKS) != (view.wrap ? PACKED_AVAILABLE : PACKED_USED)) {
+            break;
+        }
+        descriptors += finish_packed(&view, flags);
+        done++;
+    }
+    if (done == 0) {
+        return 0;
+    }
+    queue->next = view.next;
+    queue->wrap = view.wrap;
+    if (fast->event_index && !fast->config.polls) {
+        __atomic_store_n(&queue->used_head[0], (uint16_t)(view.next | (uint32_t)view.wrap << 15),
+                         __ATOMIC_RELAXED);
+    }
+    fast->completions += done;
+    if (fast->config.interrupt != NULL) {
+        tell_packed(fast, queue, descriptors);
+    }
+    return done;
+}
+
+static uint32_t drain_split(struct fast_device *fast, struct fast_queue *queue)
 {
     const struct fast_view view = { (uintptr_t)fast->config.memory - fast->config.daddr,
                                     queue->table, queue->mask };
@@ -100,6 +214,11 @@ static uint32_t drain(struct fast_device *fast, struct fast_queue *queue)
     return count;
 }
 
+static uint32_t drain(struct fast_device *fast, struct fast_queue *queue)
+{
+    return queue->packed ? drain_packed(fast, queue) : drain_split(fast, queue);
+}
+
 uint32_t fast_device_run(struct fast_device *fast)
 {
     uint32_t done = 0;
@@ -121,7 +240,14 @@ static void start_queue(struct fast_device *fast, struct fast_queue *queue)
     queue->mask = (uint16_t)(queue->size - 1);
     queue->used_index = 0;
     queue->ready = true;
-    if (fast->event_index) {
+    queue->packed = (fast->accepted & SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED)) != 0;
+    if (queue->packed) {
+        queue->next = 0;
+        queue->wrap = true;
+        queue->used_head[0] = 0x8000;
+        queue->used_head[1] =
+            fast->config.polls ? EVENT_DISABLE : fast->event_index ? EVENT_AT : 0;
+    } else if (fast->event_index) {
         *(uint16_t *)(void *)&queue->used[queue->size] = fast->event_lead;
     } else if (fast->config.polls) {
         queue->used_head[0] = NO_NOTIFY;

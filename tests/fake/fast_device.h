@@ -2,6 +2,7 @@
 /*
  * A modern virtio block device over MMIO that does nothing, fast: it walks the
  * available ring, writes status OK and used entries, and touches no data.  It
+ * has split and packed rings, the latter with RING_PACKED in its features.  It
  * is for benchmarks of drivers, and checks nothing: virtio_device.h is the one
  * that does.  It trusts the driver with every address.
  *
@@ -47,6 +48,9 @@ struct fast_queue {
     uint16_t mask;
     uint16_t used_index;
     bool ready;
+    bool packed;
+    bool wrap;       /* packed: the counter; it finishes in order, so one serves both */
+    uint32_t next;   /* packed: the descriptor to read and to write */
     uint32_t size;
     uint64_t address[3];
 };
