@@ -93,6 +93,36 @@ static bool take_status(struct fake_device *fake, struct fake_request *request)
     return true;
 }
 
+/* A zone append has 8 writable bytes between data and status; here in one descriptor. */
+static void take_append_sector(struct fake_request *request)
+{
+    struct fake_segment *last;
+
+    if (request->segment_count == 0) {
+        return;
+    }
+    last = &request->segments[request->segment_count - 1];
+    if (last->write && last->bytes >= 8) {
+        last->bytes -= 8;
+        request->append_sector = last->data + last->bytes;
+        request->segment_count -= last->bytes == 0;
+    }
+}
+
+static void check_zones(struct fake_device *fake, struct fake_request *request)
+{
+    const char *fault = fake_zones_fault(fake, request);
+
+    if (fault != NULL) {
+        refuse(fake, request, fault, request->sector);
+    }
+}
+
+static bool is_write(uint32_t type)
+{
+    return type == TYPE_OUT || fake_ranges_has(type) || fake_zones_append(type);
+}
+
 static void check_segments(struct fake_device *fake, struct fake_request *request, bool write)
 {
     uint32_t size_max = sk_endian_load_le32(fake->config_space + 8);
@@ -163,11 +193,13 @@ void fake_block_take(struct fake_device *fake, struct fake_request *request)
     if (request->refused || !take_header(fake, request) || !take_status(fake, request)) {
         return;
     }
+    if (fake_zones_append(request->type)) {
+        take_append_sector(request);
+    }
     for (uint32_t i = 0; i < request->segment_count; i++) {
         request->data_bytes += request->segments[i].bytes;
     }
-    check_segments(fake, request,
-                   request->type != TYPE_OUT && !fake_ranges_has(request->type));
+    check_segments(fake, request, !is_write(request->type));
     if (request->type == TYPE_IN || request->type == TYPE_OUT) {
         check_transfer(fake, request);
     } else if (request->type == TYPE_FLUSH) {
@@ -180,6 +212,8 @@ void fake_block_take(struct fake_device *fake, struct fake_request *request)
         refuse(fake, request, "GET_LIFETIME without its feature or length", request->data_bytes);
     } else if (fake_ranges_has(request->type)) {
         fake_ranges_check(fake, request);
+    } else if (fake_zones_has(request->type)) {
+        check_zones(fake, request);
     }
 }
 
@@ -248,6 +282,22 @@ static uint8_t transfer(struct fake_device *fake, struct fake_request *request)
     return STATUS_OK;
 }
 
+static uint8_t transfer_zoned(struct fake_device *fake, struct fake_request *request)
+{
+    uint8_t status = STATUS_OK;
+
+    if (request->type != TYPE_IN && fake->zones != NULL) {
+        status = fake_zones_may_write(fake, request);
+    }
+    if (status == STATUS_OK) {
+        status = transfer(fake, request);
+    }
+    if (status == STATUS_OK && request->type != TYPE_IN && fake->zones != NULL) {
+        fake_zones_written(fake, request);
+    }
+    return status;
+}
+
 static uint8_t flush(struct fake_device *fake, struct fake_request *request)
 {
     uint64_t argument;
@@ -307,10 +357,14 @@ static uint8_t perform(struct fake_device *fake, struct fake_request *request)
     if (fake_fires(fake, FAKE_FAULT_NO_DATA, &argument)) {
         return STATUS_OK;
     }
+    if (fake_zones_has(request->type) && !fake_zones_append(request->type)) {
+        return fake_zones_perform(fake, request);
+    }
     switch (request->type) {
     case TYPE_IN:
     case TYPE_OUT:
-        return transfer(fake, request);
+    case FAKE_TYPE_ZONE_APPEND:
+        return transfer_zoned(fake, request);
     case TYPE_FLUSH:
         return flush(fake, request);
     case TYPE_GET_ID:

@@ -52,6 +52,14 @@ void fake_config_fill(struct fake_device *fake)
     put(fake, 28, 4, config->opt_io_size);
     put(fake, 32, 1, config->writeback ? 1 : 0);
     put(fake, 34, 2, config->queue_count);
+    if ((config->features >> SK_VIRTIO_BLK_F_ZONED & 1) != 0 && config->zone_sectors > 0) {
+        put(fake, 72, 4, config->zone_sectors);
+        put(fake, 76, 4, config->max_open_zones);
+        put(fake, 80, 4, config->max_active_zones);
+        put(fake, 84, 4, config->max_append_sectors);
+        put(fake, 88, 4, config->write_granularity);
+        put(fake, 92, 1, 1); /* host-managed */
+    }
 }
 
 /* The field that an access of this width at this offset is meant for, or NULL. */

@@ -105,8 +105,22 @@ void fake_reset(struct fake_device *fake)
     fake->config_space[32] = fake->config.writeback ? 1 : 0;
 }
 
+static void fill_zone_defaults(struct fake_device_config *config)
+{
+    if ((config->features >> SK_VIRTIO_BLK_F_ZONED & 1) != 0 && config->zone_sectors > 0) {
+        config->config_bytes = FAKE_CONFIG_BYTES_MAX;
+    }
+    if (config->zone_capacity == 0) {
+        config->zone_capacity = config->zone_sectors;
+    }
+    if (config->write_granularity == 0) {
+        config->write_granularity = 512;
+    }
+}
+
 static void fill_defaults(struct fake_device_config *config)
 {
+    fill_zone_defaults(config);
     if (!config->legacy) {
         config->features |= SK_VIRTIO_FEATURE(SK_VIRTIO_F_VERSION_1);
     }
@@ -150,6 +164,7 @@ struct fake_device *fake_device_create(const struct fake_device_config *config)
     fake->durable = fake_allocate(fake->storage_sectors * 512);
     fake->durable_at = fake_allocate(fake->storage_sectors * sizeof(uint64_t));
     fake_config_fill(fake);
+    fake_zones_create(fake);
     return fake;
 }
 
@@ -159,6 +174,7 @@ void fake_device_destroy(struct fake_device *fake)
     free(fake->storage);
     free(fake->durable);
     free(fake->durable_at);
+    free(fake->zones);
     free(fake);
 }
 

@@ -68,6 +68,14 @@ struct fake_device_config {
     uint16_t min_io_size;
     uint32_t opt_io_size;
     bool writeback;           /* initial value of the field */
+    /* With ZONED and zone_sectors: a host-managed disk; config_bytes becomes 96. */
+    uint32_t zone_sectors;
+    uint32_t zone_capacity;      /* sectors that can be written [zone_sectors] */
+    uint32_t zones_conventional; /* so many zones at the start need no order */
+    uint32_t max_open_zones;     /* 0: no limit */
+    uint32_t max_active_zones;
+    uint32_t max_append_sectors;
+    uint32_t write_granularity;  /* bytes [512] */
     uint32_t in_order_batch;  /* with IN_ORDER: most requests that share one used entry [1] */
     const char *identity;     /* at most 20 characters ["fake disk"] */
     uint32_t config_bytes;    /* length of the configuration space [60] */
@@ -152,6 +160,23 @@ struct fake_fault_setting {
     uint64_t fired; /* how often it did */
 };
 
+/* States of a zone; 5.2.6. */
+#define FAKE_ZONE_NOT_WP        0
+#define FAKE_ZONE_EMPTY         1
+#define FAKE_ZONE_OPEN_IMPLICIT 2
+#define FAKE_ZONE_OPEN_EXPLICIT 3
+#define FAKE_ZONE_CLOSED        4
+#define FAKE_ZONE_READ_ONLY     13
+#define FAKE_ZONE_FULL          14
+#define FAKE_ZONE_OFFLINE       15
+
+/* A zone of a zoned disk; a test may change its state. */
+struct fake_zone {
+    uint64_t start;
+    uint64_t write; /* the write pointer */
+    uint8_t state;
+};
+
 struct fake_request;
 struct fake_packed;
 
@@ -228,6 +253,8 @@ struct fake_device {
     uint64_t storage_sectors;
     uint64_t bad_first; /* sectors that answer IOERR */
     uint64_t bad_count;
+    struct fake_zone *zones;
+    uint32_t zone_count;
 
     /* Private. */
     uint64_t *durable_at;

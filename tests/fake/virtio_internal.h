@@ -31,6 +31,7 @@ struct fake_request {
     uint32_t descriptors; /* packed: in the ring */
     bool refused;       /* the chain is malformed */
     bool scribbled;
+    uint8_t *append_sector; /* of a zone append */
     uint8_t *status;    /* NULL: the chain has none */
     uint32_t type;
     uint64_t sector;
@@ -118,10 +119,20 @@ void fake_block_execute(struct fake_device *fake, struct fake_request *request);
 #define FAKE_TYPE_DISCARD      11u
 #define FAKE_TYPE_WRITE_ZEROES 13u
 #define FAKE_TYPE_SECURE_ERASE 14u
+#define FAKE_TYPE_ZONE_APPEND  15u
 
 bool fake_ranges_has(uint32_t type);
 void fake_ranges_check(struct fake_device *fake, const struct fake_request *request);
 bool fake_ranges_perform(struct fake_device *fake, const struct fake_request *request);
+
+/* virtio_zones.c: also what is wrong with a request (NULL: nothing), and statuses. */
+void fake_zones_create(struct fake_device *fake);
+bool fake_zones_has(uint32_t type);
+bool fake_zones_append(uint32_t type);
+const char *fake_zones_fault(struct fake_device *fake, const struct fake_request *request);
+uint8_t fake_zones_may_write(struct fake_device *fake, struct fake_request *request);
+void fake_zones_written(struct fake_device *fake, struct fake_request *request);
+uint8_t fake_zones_perform(struct fake_device *fake, struct fake_request *request);
 
 /* Whether an access fails, and what a write means for durability; virtio_block.c. */
 bool fake_is_bad(const struct fake_device *fake, uint64_t sector, uint64_t count);

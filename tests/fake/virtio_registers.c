@@ -247,6 +247,12 @@ static bool features_accepted(struct fake_device *fake)
         fake_violation(fake, "VERSION_1 not accepted");
         return false;
     }
+    if (fake->zones != NULL && fake_negotiated(fake, SK_VIRTIO_BLK_F_DISCARD)) {
+        fake_violation(fake, "DISCARD accepted of a host-managed zoned disk");
+    }
+    if (fake->zones != NULL && !fake_negotiated(fake, SK_VIRTIO_BLK_F_ZONED)) {
+        return false; /* 5.2.5.2 */
+    }
     return (fake->driver_features & ~fake->offered) == 0 &&
            !fake_fires(fake, FAKE_FAULT_FEATURES_REFUSED, &argument);
 }
