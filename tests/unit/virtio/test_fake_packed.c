@@ -7,7 +7,9 @@
 
 #include <cmocka.h>
 
+#include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
+#include <linux/virtio_ring.h>
 
 #include "fake/naive_fake.h"
 #include "fake/naive_packed.h"
@@ -15,6 +17,15 @@
 #define PACKED   SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED)
 #define FEATURES (VERSION_1 | PACKED)
 #define ID       NAIVE_PACKED_ID
+
+_Static_assert(NAIVE_PACKED_AVAILABLE == 1u << VRING_PACKED_DESC_F_AVAIL, "2.8.1");
+_Static_assert(NAIVE_PACKED_USED == 1u << VRING_PACKED_DESC_F_USED, "2.8.1");
+_Static_assert(NAIVE_PACKED_INDIRECT == VRING_DESC_F_INDIRECT, "2.8.7");
+_Static_assert(sizeof(struct vring_packed_desc) == 16, "2.8.13");
+_Static_assert(offsetof(struct vring_packed_desc, id) == 12, "2.8.13");
+_Static_assert(offsetof(struct vring_packed_desc_event, flags) == 2, "2.8.14");
+_Static_assert(VRING_PACKED_EVENT_FLAG_DISABLE == 1 && VRING_PACKED_EVENT_FLAG_DESC == 2, "2.8.10");
+_Static_assert(SK_VIRTIO_F_RING_PACKED == VIRTIO_F_RING_PACKED, "6");
 
 static const struct fake_device_config default_config = FAKE_DEVICE_CONFIG_DEFAULT;
 
