@@ -48,7 +48,7 @@ void rig_open(struct rig *rig, const struct fake_device_config *config)
     struct sk_device_manager_config manager = { 0 };
 
     memset(rig, 0, sizeof(*rig));
-    test_environment_init(&rig->env, 512);
+    test_environment_init(&rig->env, 192);
     rig->env.clock_step_ns = 100;
     rig->fake = fake_device_attach(&rig->env, RIG_BASE, RIG_LINE,
                                    config == NULL ? &default_config : config);
@@ -117,15 +117,17 @@ void rig_stop_in_doubt(struct rig *rig)
     test_environment_abandon(&rig->env);
 }
 
-/* Cuts the data into segments of different lengths. */
+/* Cuts the data into segments of different lengths, if the disk leaves room for that. */
 static uint32_t cut(struct rig *rig, unsigned i, uint32_t bytes)
 {
+    const struct sk_block_info *info = &rig->disk->info;
+    bool odd = info->segment_count_max >= RIG_SEGMENTS && info->segment_bytes_max == 0;
     uint32_t offset = 0;
     uint32_t count = 0;
 
     while (offset < bytes) {
         uint32_t rest = bytes - offset;
-        uint32_t piece = count + 1 == RIG_SEGMENTS || rest < 512 ? rest : 100 + 300 * count;
+        uint32_t piece = !odd || count + 1 == RIG_SEGMENTS || rest < 512 ? rest : 100 + 300 * count;
 
         assert_int_equal(sk_io_buffer_segment(&rig->buffer, i * RIG_DATA_BYTES + offset, piece,
                                               &rig->segment[i][count]),
@@ -179,6 +181,16 @@ enum sk_status rig_read(struct rig *rig, unsigned i)
     rig_submit(rig, i, SK_BLOCK_READ, i, 1);
     rig_settle(rig);
     return rig->request[i].status;
+}
+
+enum sk_status rig_poll(struct rig *rig)
+{
+    return sk_block_poll(rig->queue, 0, NULL);
+}
+
+enum sk_status rig_recover(struct rig *rig)
+{
+    return sk_block_recover(rig->disk, 0);
 }
 
 void rig_expect_state(const struct rig *rig, enum sk_block_state state)

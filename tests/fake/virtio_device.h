@@ -107,7 +107,8 @@ struct fake_device_config {
  */
 enum fake_fault {
     /* Registers; an opportunity is a read of the register. */
-    FAKE_FAULT_DEAD,             /* every register and config field reads as `argument` */
+    FAKE_FAULT_DEAD,             /* every register and config field reads as `argument`, and from
+                                  * then on writes are ignored */
     FAKE_FAULT_MAGIC,            /* these registers read as `argument` */
     FAKE_FAULT_VERSION,
     FAKE_FAULT_DEVICE_ID,

@@ -547,9 +547,10 @@ static uint32_t fake_read(void *context, uint64_t offset, unsigned width)
 static void fake_write(void *context, uint64_t offset, unsigned width, uint32_t value)
 {
     struct fake_device *fake = context;
+    const struct fake_fault_setting *dead = &fake->faults[FAKE_FAULT_DEAD];
 
     interrupt_anywhere(fake, offset);
-    if (fake->faults[FAKE_FAULT_DEAD].count > 0 || !check_access(fake, offset, width, WRITE)) {
+    if ((dead->count > 0 && dead->fired > 0) || !check_access(fake, offset, width, WRITE)) {
         return;
     }
     if (offset >= 0x100) {

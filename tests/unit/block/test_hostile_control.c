@@ -264,7 +264,7 @@ static void test_hostile_22__stops_settling_later(void **state)
     fake_device_fault(rig.fake, FAKE_FAULT_GENERATION, 0, 0, FAKE_FOR_EVER);
     fake_device_set_capacity(rig.fake, 1024);
     (void)rig_read(&rig, 0);
-    (void)sk_block_poll(rig.queue, 0, NULL);
+    (void)rig_poll(&rig);
     rig_expect_recovers(&rig);
     rig_stop(&rig);
 }
@@ -558,7 +558,7 @@ static void test_hostile_34__dies_at_every_step(void **state)
             fake_device_forgive(rig.fake); /* it may have been cut off in the middle of a reset */
             if (status == SK_OK && fired) {
                 (void)rig_read(&rig, 0);
-                (void)sk_block_recover(rig.disk, 0);
+                (void)rig_recover(&rig);
             }
             if (rig.env.domain.statistics.buffers_quarantined > 0) {
                 fake_device_destroy(rig.fake);
@@ -643,7 +643,7 @@ static void test_hostile_35__killed_after_each_completion(void **state)
         for (unsigned i = 0; i < 16; i++) {
             assert_true((rig.request[i].status == SK_OK) == (i >= 16 - done));
         }
-        (void)sk_block_poll(rig.queue, 0, NULL);
+        (void)rig_poll(&rig);
         rig_expect_recovers(&rig);
         rig_stop(&rig);
     }

@@ -250,7 +250,7 @@ static void test_hostile_10__every_jump_of_the_used_index(void **state)
     for (uint32_t jump = 1; jump <= UINT16_MAX; jump += jump < 130 ? 1 : 97) {
         fake_device_fault(rig.fake, FAKE_FAULT_USED_INDEX, jump, 0, 1);
         (void)rig_read(&rig, 0);
-        (void)sk_block_poll(rig.queue, 0, NULL);
+        (void)rig_poll(&rig);
         rig_expect_state(&rig, SK_BLOCK_STATE_BROKEN);
         assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
     }
@@ -264,9 +264,15 @@ static void test_hostile_10__completions_out_of_nothing(void **state)
 
     (void)state;
     rig_start(&rig, NULL);
-    fake_device_forge_used_index(rig.fake, 0, 1);
-    assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_ERR_BROKEN);
-    rig_expect_recovers(&rig);
+    for (uint32_t jump = 1; jump <= UINT16_MAX; jump += 13) {
+        uint16_t index = (uint16_t)(rig.fake->queues[0].used_index + jump);
+
+        fake_device_forge_used_index(rig.fake, 0, index);
+        assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_ERR_BROKEN);
+        rig_expect_state(&rig, SK_BLOCK_STATE_BROKEN);
+        assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
+    }
+    rig_expect_works(&rig);
     rig_stop(&rig);
 }
 
@@ -351,9 +357,13 @@ static void test_hostile_15__a_late_answer_finds_the_device_reset(void **state)
     rig_stop(&rig);
 }
 
-static void complete_stalled(void *context)
+static void complete_when_resetting(void *context)
 {
-    (void)fake_device_complete_stalled(context);
+    struct fake_device *fake = context;
+
+    if (fake->resetting) {
+        (void)fake_device_complete_stalled(fake);
+    }
 }
 
 /* The answer comes while the reset is under way; the device is still allowed to write. */
@@ -366,7 +376,7 @@ static void test_hostile_15__answer_during_the_reset(void **state)
     fake_device_fault(rig.fake, FAKE_FAULT_STALL, 0, 0, 1);
     rig_submit(&rig, 0, SK_BLOCK_READ, 0, 1);
     fake_device_fault(rig.fake, FAKE_FAULT_RESET, 0, 0, 50);
-    rig.env.on_wait = complete_stalled;
+    rig.env.on_wait = complete_when_resetting;
     rig_settle(&rig);
     rig_expect_recovers(&rig);
     rig_stop(&rig);
