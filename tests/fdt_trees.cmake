@@ -63,10 +63,10 @@ endfunction()
 
 # Called when the programs exist.
 function(fdt_machines)
-    set(FDT_TREE_TESTS test_fdt_oracle test_fdt_mutation)
+    set(FDT_TREE_TESTS test_fdt_oracle test_fdt_mutation test_platform_bus)
     fdt_machine(riscv64 qemu-system-riscv64 -M virt,DUMP)
     fdt_machine(aarch64 qemu-system-aarch64 -M virt,DUMP -cpu cortex-a57)
-    set(FDT_TREE_TESTS test_fdt_oracle)
+    set(FDT_TREE_TESTS test_fdt_oracle test_platform_bus)
     fdt_machine(riscv64_large qemu-system-riscv64 -M virt,aclint=on,DUMP -smp 4 -m 3G)
     fdt_machine(aarch64_smmu qemu-system-aarch64
         -M virt,iommu=smmuv3,gic-version=3,DUMP -cpu cortex-a57 -smp 2)

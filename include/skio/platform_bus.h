@@ -23,7 +23,7 @@ SK_BEGIN_DECLS
 
 /* Most register ranges and interrupts that a node gets; what is more is left out. */
 #define SK_PLATFORM_BUS_RANGES     8
-#define SK_PLATFORM_BUS_INTERRUPTS 16
+#define SK_PLATFORM_BUS_INTERRUPTS 64
 
 /*
  * The domain of all devices with the same windows and the same coherence.  The

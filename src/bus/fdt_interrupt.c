@@ -51,12 +51,25 @@ static enum sk_status read_cell_count(const struct sk_fdt *fdt,
     return status != SK_OK || *out_count == 0 ? SK_ERR_MALFORMED : SK_OK;
 }
 
-static enum sk_status fill(const struct sk_fdt *fdt, const struct sk_fdt_node *controller,
-                           const uint8_t *cells, uint32_t count, struct sk_interrupt *out_interrupt)
+/* A stretch of a node's interrupts on its way out. */
+struct taken {
+    struct sk_interrupt *list;
+    uint32_t skip; /* how many come before the first that is wanted */
+    uint32_t capacity;
+    uint32_t count;
+};
+
+/* Takes the next interrupt of the node, if it is wanted. */
+static enum sk_status take(const struct sk_fdt *fdt, const struct sk_fdt_node *controller,
+                           const uint8_t *cells, uint32_t count, struct taken *taken)
 {
     struct sk_interrupt interrupt = { .cell_count = count };
     struct sk_fdt_property map;
 
+    if (taken->skip > 0) {
+        taken->skip--;
+        return SK_OK;
+    }
     if (count > SK_INTERRUPT_CELLS ||
         sk_fdt_property(fdt, controller, "interrupt-map", &map) == SK_OK) {
         return SK_ERR_UNSUPPORTED;
@@ -67,80 +80,103 @@ static enum sk_status fill(const struct sk_fdt *fdt, const struct sk_fdt_node *c
     for (uint32_t i = 0; i < count; i++) {
         interrupt.cells[i] = sk_endian_load_be32(cells + i * SKI_FDT_CELL_BYTES);
     }
-    *out_interrupt = interrupt;
+    taken->list[taken->count++] = interrupt;
     return SK_OK;
 }
 
-static enum sk_status read_plain(const struct sk_fdt *fdt, const struct sk_fdt_node *node,
-                                 const struct sk_fdt_property *list, uint32_t index,
-                                 struct sk_interrupt *out_interrupt)
+static enum sk_status take_plain(const struct sk_fdt *fdt, const struct sk_fdt_node *node,
+                                 const struct sk_fdt_property *list, struct taken *taken)
 {
     struct sk_fdt_node controller;
     uint32_t count = 0;
-    uint64_t offset;
+    uint64_t bytes;
     enum sk_status status = find_parent(fdt, node, &controller);
 
     if (status == SK_OK) {
         status = read_cell_count(fdt, &controller, &count);
     }
-    if (status != SK_OK || list->bytes % ((uint64_t)count * SKI_FDT_CELL_BYTES) != 0) {
+    bytes = (uint64_t)count * SKI_FDT_CELL_BYTES;
+    if (status != SK_OK || list->bytes % bytes != 0) {
         return SK_ERR_MALFORMED;
     }
-    offset = (uint64_t)count * SKI_FDT_CELL_BYTES * index; /* below 2^66, but the list is short */
-    if (index >= list->bytes / ((uint64_t)count * SKI_FDT_CELL_BYTES)) {
-        return SK_ERR_NOT_FOUND;
+    for (uint64_t offset = bytes * taken->skip;
+         status == SK_OK && offset < list->bytes && taken->count < taken->capacity;
+         offset += bytes) {
+        taken->skip = 0;
+        status = take(fdt, &controller, list->value + offset, count, taken);
     }
-    return fill(fdt, &controller, list->value + offset, count, out_interrupt);
+    return status;
 }
 
-static enum sk_status read_extended(const struct sk_fdt *fdt, const struct sk_fdt_property *list,
-                                    uint32_t index, struct sk_interrupt *out_interrupt)
+/* The controller of one entry of `interrupts-extended`; the last one is remembered. */
+struct named {
+    struct sk_fdt_node controller;
+    uint32_t phandle; /* 0: none yet */
+    uint32_t count;
+};
+
+static enum sk_status look_up(const struct sk_fdt *fdt, uint32_t phandle, struct named *named)
 {
-    struct sk_fdt_node controller = { 0 };
-    uint32_t phandle = 0;
-    uint32_t count = 0;
+    if (named->phandle != 0 && named->phandle == phandle) {
+        return SK_OK;
+    }
+    named->phandle = phandle;
+    if (find_controller(fdt, phandle, &named->controller) != SK_OK) {
+        return SK_ERR_MALFORMED;
+    }
+    return read_cell_count(fdt, &named->controller, &named->count);
+}
+
+static enum sk_status take_extended(const struct sk_fdt *fdt, const struct sk_fdt_property *list,
+                                    struct taken *taken)
+{
+    struct named named = { .phandle = 0 };
+    enum sk_status status = SK_OK;
     uint64_t offset = 0;
 
-    while (offset < list->bytes) {
-        uint32_t named;
+    while (status == SK_OK && offset < list->bytes && taken->count < taken->capacity) {
+        uint64_t bytes;
 
-        if (!sk_checked_range(offset, SKI_FDT_CELL_BYTES, list->bytes)) {
+        if (!sk_checked_range(offset, SKI_FDT_CELL_BYTES, list->bytes) ||
+            look_up(fdt, sk_endian_load_be32(list->value + offset), &named) != SK_OK) {
             return SK_ERR_MALFORMED;
         }
-        named = sk_endian_load_be32(list->value + offset);
         offset += SKI_FDT_CELL_BYTES;
-        if (named != phandle || controller.depth == 0) {
-            phandle = named;
-            if (find_controller(fdt, phandle, &controller) != SK_OK ||
-                read_cell_count(fdt, &controller, &count) != SK_OK) {
-                return SK_ERR_MALFORMED;
-            }
-        }
-        if (!sk_checked_range(offset, (uint64_t)count * SKI_FDT_CELL_BYTES, list->bytes)) {
+        bytes = (uint64_t)named.count * SKI_FDT_CELL_BYTES;
+        if (!sk_checked_range(offset, bytes, list->bytes)) {
             return SK_ERR_MALFORMED;
         }
-        if (index-- == 0) {
-            return fill(fdt, &controller, list->value + offset, count, out_interrupt);
-        }
-        offset += (uint64_t)count * SKI_FDT_CELL_BYTES;
+        status = take(fdt, &named.controller, list->value + offset, named.count, taken);
+        offset += bytes;
     }
-    return SK_ERR_NOT_FOUND;
+    return status;
+}
+
+enum sk_status ski_fdt_interrupts(const struct sk_fdt *fdt, const struct sk_fdt_node *node,
+                                  uint32_t first, struct sk_interrupt *out_list, uint32_t capacity,
+                                  uint32_t *out_count)
+{
+    struct taken taken = { out_list, first, capacity, 0 };
+    struct sk_fdt_property list;
+    enum sk_status status = sk_fdt_property(fdt, node, "interrupts-extended", &list);
+
+    if (status == SK_OK) {
+        status = take_extended(fdt, &list, &taken);
+    } else if (status == SK_ERR_NOT_FOUND) {
+        status = sk_fdt_property(fdt, node, "interrupts", &list);
+        status = status == SK_OK ? take_plain(fdt, node, &list, &taken) : status;
+    }
+    *out_count = taken.count;
+    return status == SK_OK && taken.count == 0 ? SK_ERR_NOT_FOUND : status;
 }
 
 enum sk_status sk_fdt_interrupt(const struct sk_fdt *fdt, const struct sk_fdt_node *node,
                                 uint32_t index, struct sk_interrupt *out_interrupt)
 {
-    struct sk_fdt_property list;
-    enum sk_status status = sk_fdt_property(fdt, node, "interrupts-extended", &list);
+    uint32_t count;
 
     if (out_interrupt == NULL) {
         return SK_ERR_INVALID;
     }
-    if (status == SK_OK) {
-        return read_extended(fdt, &list, index, out_interrupt);
-    }
-    if (status == SK_ERR_NOT_FOUND) {
-        status = sk_fdt_property(fdt, node, "interrupts", &list);
-    }
-    return status == SK_OK ? read_plain(fdt, node, &list, index, out_interrupt) : status;
+    return ski_fdt_interrupts(fdt, node, index, out_interrupt, 1, &count);
 }

@@ -59,6 +59,15 @@ SK_MUST_CHECK enum sk_status ski_fdt_phandle(const struct sk_fdt *fdt,
 SK_MUST_CHECK enum sk_status
 ski_fdt_range_count(const struct sk_fdt *fdt, const struct sk_fdt_node *node, uint32_t *out_count);
 
+/*
+ * Reads interrupts from the `first`th on, at most `capacity` (at least 1).
+ * SK_OK; SK_ERR_NOT_FOUND (none), or what stopped at the one behind *out_count.
+ */
+SK_MUST_CHECK enum sk_status ski_fdt_interrupts(const struct sk_fdt *fdt,
+                                                const struct sk_fdt_node *node, uint32_t first,
+                                                struct sk_interrupt *out_list, uint32_t capacity,
+                                                uint32_t *out_count);
+
 /* An address of up to four cells. */
 struct ski_fdt_address {
     uint64_t high;

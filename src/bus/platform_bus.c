@@ -54,13 +54,10 @@ static enum sk_status read_ranges(const struct sk_fdt *fdt, const struct sk_fdt_
 static enum sk_status read_interrupts(const struct sk_fdt *fdt, const struct sk_fdt_node *at,
                                       struct found *found)
 {
-    enum sk_status status = SK_OK;
-    uint32_t count = 0;
+    uint32_t count;
+    enum sk_status status =
+        ski_fdt_interrupts(fdt, at, 0, found->interrupts, SK_PLATFORM_BUS_INTERRUPTS, &count);
 
-    while (status == SK_OK && count < SK_PLATFORM_BUS_INTERRUPTS) {
-        status = sk_fdt_interrupt(fdt, at, count, &found->interrupts[count]);
-        count += status == SK_OK;
-    }
     found->node.interrupts = found->interrupts;
     found->node.interrupt_count = count;
     return status == SK_ERR_NOT_FOUND || status == SK_ERR_UNSUPPORTED ? SK_OK : status;

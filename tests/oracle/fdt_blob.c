@@ -44,3 +44,19 @@ uint8_t *fdt_blob_read(const char *path, size_t *out_bytes)
     free(whole);
     return copy;
 }
+
+const char *fdt_blob_named(const char *name)
+{
+    char end[64];
+    size_t length = (size_t)snprintf(end, sizeof(end), "/%s.dtb", name);
+
+    for (size_t i = 0; fdt_blob_trees[i] != NULL; i++) {
+        size_t bytes = strlen(fdt_blob_trees[i]);
+
+        if (bytes > length && strcmp(fdt_blob_trees[i] + bytes - length, end) == 0) {
+            return fdt_blob_trees[i];
+        }
+    }
+    fdt_second_fail(__FILE__, __LINE__, name);
+    return NULL;
+}

@@ -18,4 +18,7 @@ uint8_t *fdt_blob_read(const char *path, size_t *out_bytes);
 /* The trees that were compiled from tests/data/fdt; NULL ends them. */
 extern const char *const fdt_blob_trees[];
 
+/* The path of one of them. */
+const char *fdt_blob_named(const char *name);
+
 #endif
