@@ -7,6 +7,10 @@
  *   virtio_blk_config.c  features and configuration, checked
  *   virtio_blk_start.c   memory layout, start, stop, recovery
  *   virtio_blk_queue.c   a request's way: submit, poll, wait
+ *   virtio_blk_check.c   which requests are accepted
+ *   virtio_blk_part.c    cutting requests into parts
+ *   virtio_blk_slot.h/.c slots and their chains
+ *   virtio_blk_events.c  time, interrupts, configuration changes, faults
  *   virtio_blk_mmio.c    the driver over MMIO
  *
  * A slot is everything one request at the device needs: a header, a status

@@ -6,41 +6,12 @@
  * Everything the device answers is three loads: the used index, an id, a
  * status byte.  Each is made once and checked against private state.
  */
-#include "block/virtio_blk.h"
+#include "block/virtio_blk_slot.h"
 
 #include <skio/checked.h>
 
 /* Of polls that find something, every how manieth looks at the clock as well. */
 #define POLLS_PER_LOOK 64u
-
-/* What one part of a request consists of. */
-struct part {
-    uint32_t type;
-    uint32_t segment_flags; /* SKI_RING_WRITE where the device writes */
-    uint64_t sector;
-    uint32_t bytes;
-    uint32_t count; /* segments */
-};
-
-static uint64_t now(const struct ski_blk_queue *queue)
-{
-    const struct sk_platform *platform = queue->blk->block.platform;
-
-    return platform->now_ns(platform->context);
-}
-
-static bool is_ready(const struct ski_blk_queue *queue)
-{
-    return atomic_load_explicit(&queue->blk->block.state, memory_order_acquire) ==
-           SK_BLOCK_STATE_READY;
-}
-
-static void append(struct sk_block_request ***last, struct sk_block_request *request)
-{
-    request->next = NULL;
-    **last = request;
-    *last = &request->next;
-}
 
 static void finish(struct ski_blk_queue *queue, struct sk_block_request *request)
 {
@@ -50,410 +21,7 @@ static void finish(struct ski_blk_queue *queue, struct sk_block_request *request
     request->complete(request);
 }
 
-/* ---- Slots ------------------------------------------------------------------------------- */
-
-/* Where a slot's chain begins: its own table, or its part of the descriptor table. */
-static struct ski_ring_descriptor SKI_SHARED *chain_of(const struct ski_blk_queue *queue,
-                                                       uint32_t slot)
-{
-    return queue->chains + slot * queue->chain_length;
-}
-
-/* The index of a chain's first descriptor, as links and heads count. */
-static uint32_t base_of(const struct ski_blk_queue *queue, uint32_t slot)
-{
-    return queue->indirect ? 0 : slot * queue->chain_length;
-}
-
-/* Writes what never changes of a slot's chain. */
-static void prepare_slot(struct ski_blk_queue *queue, uint32_t slot)
-{
-    struct ski_ring_descriptor SKI_SHARED *header = chain_of(queue, slot);
-
-    ski_door_store64(&header->address,
-                     queue->headers_address.raw + slot * sizeof(struct ski_blk_header));
-    ski_door_store64(&header->rest, ski_ring_rest(sizeof(struct ski_blk_header), SKI_RING_NEXT,
-                                                  base_of(queue, slot) + SKI_BLK_CHAIN_DATA));
-    if (queue->indirect) {
-        ski_door_store64(&queue->ring.descriptors[slot].address,
-                         queue->chains_address.raw + (uint64_t)slot * queue->chain_length *
-                                                         sizeof(struct ski_ring_descriptor));
-    }
-}
-
-/*
- * Ends a slot's chain behind `count` data segments.  Done only when the number
- * differs from the slot's last one, which it rarely does.
- */
-static void end_chain(struct ski_blk_queue *queue, uint32_t slot, uint32_t count)
-{
-    struct ski_ring_descriptor SKI_SHARED *status =
-        chain_of(queue, slot) + SKI_BLK_CHAIN_DATA + count;
-    uint32_t table_bytes =
-        (count + SKI_BLK_CHAIN_FIXED) * (uint32_t)sizeof(struct ski_ring_descriptor);
-
-    queue->slots[slot].segments = (uint16_t)count;
-    ski_door_store64(&status->address, queue->statuses_address.raw + slot);
-    ski_door_store64(&status->rest, ski_ring_rest(1, SKI_RING_WRITE, 0));
-    if (queue->indirect) {
-        ski_door_store64(&queue->ring.descriptors[slot].rest,
-                         ski_ring_rest(table_bytes, SKI_RING_INDIRECT, 0));
-    }
-}
-
-void ski_blk_queue_reset(struct ski_blk_queue *queue)
-{
-    for (uint32_t head = 0; head < queue->ring.size; head++) {
-        queue->slot_of_head[head] = SKI_BLK_NO_SLOT;
-    }
-    for (uint32_t slot = 0; slot < queue->slot_count; slot++) {
-        queue->slots[slot] = (struct ski_blk_slot){
-            .data = chain_of(queue, slot) + SKI_BLK_CHAIN_DATA,
-            .base = (uint16_t)base_of(queue, slot),
-            .segments = SKI_BLK_NO_CHAIN,
-        };
-        queue->free_slots[slot] = (uint16_t)(queue->slot_count - 1 - slot);
-        queue->slot_of_head[queue->indirect ? slot : slot * queue->chain_length] = (uint16_t)slot;
-        prepare_slot(queue, slot);
-    }
-    queue->free_count = queue->slot_count;
-    queue->waiting = NULL;
-    queue->waiting_last = &queue->waiting;
-    if (queue->refused == NULL) { /* those of an earlier life still want their callback */
-        queue->refused_last = &queue->refused;
-    }
-    queue->config_events_seen = queue->blk->config_events;
-    queue->next_tick_ns = 0;
-    ski_ring_split_interrupts_off(&queue->ring);
-}
-
-/* Starts one part in a free slot; the data descriptors are written already. */
-static inline void start_slot(struct ski_blk_queue *queue, uint32_t slot,
-                              struct sk_block_request *request, const struct part *part)
-{
-    struct ski_blk_slot *private = &queue->slots[slot];
-
-    if (private->segments != part->count) {
-        end_chain(queue, slot, part->count);
-    }
-    ski_door_store64(&queue->headers[slot].type, part->type);
-    ski_door_store64(&queue->headers[slot].sector, part->sector);
-    ski_door_store8(&queue->statuses[slot], SKI_BLK_STATUS_POISON);
-    private->request = request;
-    private->bytes = part->bytes;
-    private->tick = queue->tick;
-    request->parts++;
-    queue->free_count--;
-    ski_ring_split_add(&queue->ring, queue->indirect ? (uint16_t)slot : private->base);
-}
-
-/* Links are all to the next descriptor, so a data segment is two words. */
-static inline void put_segment(const struct ski_blk_slot *private, uint32_t index,
-                               uint64_t address, uint32_t bytes, uint32_t flags)
-{
-    uint32_t next = private->base + SKI_BLK_CHAIN_DATA + index + 1;
-
-    ski_door_store64(&private->data[index].address, address);
-    ski_door_store64(&private->data[index].rest,
-                     ski_ring_rest(bytes, flags | SKI_RING_NEXT, next));
-}
-
-/* ---- Parts ------------------------------------------------------------------------------- */
-
-static uint32_t type_of(enum sk_block_operation operation)
-{
-    static const uint8_t types[SK_BLOCK_OPERATION_COUNT] = {
-        [SK_BLOCK_READ] = SKI_BLK_TYPE_IN,
-        [SK_BLOCK_WRITE] = SKI_BLK_TYPE_OUT,
-        [SK_BLOCK_FLUSH] = SKI_BLK_TYPE_FLUSH,
-        [SK_BLOCK_GET_ID] = SKI_BLK_TYPE_GET_ID,
-        [SK_BLOCK_DISCARD] = SKI_BLK_TYPE_DISCARD,
-        [SK_BLOCK_WRITE_ZEROES] = SKI_BLK_TYPE_WRITE_ZEROES,
-        [SK_BLOCK_SECURE_ERASE] = SKI_BLK_TYPE_SECURE_ERASE,
-        [SK_BLOCK_GET_LIFETIME] = SKI_BLK_TYPE_GET_LIFETIME,
-    };
-
-    return types[operation];
-}
-
-/*
- * How many bytes the next part can have, from the request's cursor on, within
- * the limits of segments; whole blocks unless it is the rest.  0: the segments
- * are too small for one block to fit.
- */
-static uint32_t measure_part(const struct ski_blk_queue *queue,
-                             const struct sk_block_request *request)
-{
-    uint32_t index = request->segment_index;
-    uint32_t offset = request->segment_offset;
-    uint64_t bytes = 0;
-
-    for (uint32_t used = 0; used < queue->segment_count_max && bytes < request->bytes_left;
-         used++) {
-        uint32_t left = request->segments[index].bytes - offset;
-        uint32_t piece = left < queue->segment_bytes_max ? left : queue->segment_bytes_max;
-
-        bytes += piece;
-        offset += piece;
-        if (offset == request->segments[index].bytes) {
-            index++;
-            offset = 0;
-        }
-    }
-    if (bytes > UINT32_MAX) {
-        bytes = UINT32_MAX; /* a request's total is 32 bits wide for many devices */
-    }
-    return bytes == request->bytes_left ? (uint32_t)bytes : (uint32_t)bytes & ~queue->block_mask;
-}
-
-/* Writes the descriptors of the next part->bytes and moves the cursor behind them. */
-static void put_part(struct ski_blk_queue *queue, uint32_t slot, struct sk_block_request *request,
-                     struct part *part)
-{
-    uint32_t left = part->bytes;
-
-    while (left > 0) {
-        const struct sk_dma_segment *segment = &request->segments[request->segment_index];
-        uint32_t piece = segment->bytes - request->segment_offset;
-
-        piece = piece < queue->segment_bytes_max ? piece : queue->segment_bytes_max;
-        piece = piece < left ? piece : left;
-        left -= piece;
-        put_segment(&queue->slots[slot], part->count++,
-                    segment->address.raw + request->segment_offset, piece, part->segment_flags);
-        request->segment_offset += piece;
-        if (request->segment_offset == segment->bytes) {
-            request->segment_index++;
-            request->segment_offset = 0;
-        }
-    }
-    request->bytes_left -= part->bytes;
-    request->next_sector += part->bytes / SK_BLOCK_SECTOR_BYTES;
-}
-
-/* The limits of an operation on a range of sectors; NULL: it is another operation. */
-static const struct sk_block_range_limits *range_limits(const struct ski_blk_queue *queue,
-                                                        enum sk_block_operation operation)
-{
-    const struct sk_block_info *info = &queue->blk->block.info;
-
-    switch (operation) {
-    case SK_BLOCK_DISCARD:
-        return &info->discard;
-    case SK_BLOCK_WRITE_ZEROES:
-        return &info->write_zeroes;
-    case SK_BLOCK_SECURE_ERASE:
-        return &info->secure_erase;
-    default:
-        return NULL;
-    }
-}
-
-/* One range: as much as the device takes, cut at its alignment if more follows. */
-static void put_range(struct ski_blk_queue *queue, uint32_t slot,
-                      struct sk_block_request *request,
-                      const struct sk_block_range_limits *limits, struct part *part)
-{
-    struct ski_blk_range SKI_SHARED *range = &queue->ranges[slot];
-    uint64_t left = request->bytes_left / SK_BLOCK_SECTOR_BYTES;
-    uint32_t sectors = left < limits->sectors_max ? (uint32_t)left : limits->sectors_max;
-    uint32_t flags = (request->flags & SK_BLOCK_FLAG_UNMAP) != 0 ? SKI_BLK_RANGE_UNMAP : 0;
-
-    if (sectors < left) {
-        uint64_t behind = (request->next_sector + sectors) % limits->alignment_sectors;
-
-        sectors -= behind < sectors ? (uint32_t)behind & ~queue->sector_mask : 0;
-    }
-    ski_door_store64(&range->sector, request->next_sector);
-    ski_door_store64(&range->count_and_flags, sectors | (uint64_t)flags << 32);
-    put_segment(&queue->slots[slot], part->count++,
-                queue->ranges_address.raw + slot * sizeof(struct ski_blk_range),
-                (uint32_t)sizeof(struct ski_blk_range), 0);
-    part->bytes = sectors * SK_BLOCK_SECTOR_BYTES;
-    part->sector = 0; /* 5.2.6: the header's sector has no meaning here */
-    request->bytes_left -= part->bytes;
-    request->next_sector += sectors;
-}
-
-/* Fills the next part of a request into a slot; false: the limits leave no room for one block. */
-static bool fill_part(struct ski_blk_queue *queue, uint32_t slot,
-                      struct sk_block_request *request, struct part *part)
-{
-    const struct sk_block_range_limits *limits = range_limits(queue, request->operation);
-
-    if (request->bytes_left == 0) {
-        return true; /* nothing to move: FLUSH */
-    }
-    if (limits != NULL) {
-        put_range(queue, slot, request, limits, part);
-        return true;
-    }
-    part->bytes = measure_part(queue, request);
-    if (part->bytes == 0) {
-        return false;
-    }
-    put_part(queue, slot, request, part);
-    return true;
-}
-
-/*
- * Puts as much of a request as there are slots for.  True: all of it is at the
- * device, or (status not SK_OK) the rest never will be.
- */
-static bool issue(struct ski_blk_queue *queue, struct sk_block_request *request)
-{
-    while (queue->free_count > 0 && request->status == SK_OK) {
-        uint32_t slot = queue->free_slots[queue->free_count - 1];
-        struct part part = { .type = type_of(request->operation),
-                             .segment_flags =
-                                 request->operation == SK_BLOCK_WRITE ? 0 : SKI_RING_WRITE,
-                             .sector = request->next_sector };
-
-        if (!fill_part(queue, slot, request, &part)) {
-            request->status = SK_ERR_UNSUPPORTED;
-            break;
-        }
-        start_slot(queue, slot, request, &part);
-        if (request->bytes_left == 0) {
-            return true;
-        }
-    }
-    return request->status != SK_OK;
-}
-
 /* ---- Submit ------------------------------------------------------------------------------ */
-
-static enum sk_status check_transfer(const struct ski_blk_queue *queue,
-                                     struct sk_block_request *request)
-{
-    uint64_t bytes = 0;
-
-    if (request->segment_count == 0 || request->segments == NULL) {
-        return SK_ERR_SIZE;
-    }
-    for (uint32_t i = 0; i < request->segment_count; i++) {
-        if (request->segments[i].bytes == 0) {
-            return SK_ERR_SIZE;
-        }
-        bytes += request->segments[i].bytes; /* 2^32 * 2^32 at the most: fits */
-    }
-    if (((uint32_t)bytes & queue->block_mask) != 0) {
-        return SK_ERR_SIZE;
-    }
-    if ((request->sector & queue->sector_mask) != 0) {
-        return SK_ERR_INVALID;
-    }
-    if (!sk_checked_range(request->sector, bytes / SK_BLOCK_SECTOR_BYTES,
-                          queue->capacity_sectors)) {
-        return SK_ERR_RANGE;
-    }
-    request->bytes_left = bytes;
-    return SK_OK;
-}
-
-static enum sk_status check_range(const struct ski_blk_queue *queue,
-                                  struct sk_block_request *request)
-{
-    const struct sk_block_range_limits *limits = range_limits(queue, request->operation);
-
-    if (limits->sectors_max == 0) {
-        return SK_ERR_UNSUPPORTED;
-    }
-    if (queue->read_only) {
-        return SK_ERR_READ_ONLY;
-    }
-    if (request->segment_count != 0) {
-        return SK_ERR_INVALID;
-    }
-    if (request->sector_count == 0 || (request->sector_count & queue->sector_mask) != 0) {
-        return SK_ERR_SIZE;
-    }
-    if ((request->sector & queue->sector_mask) != 0) {
-        return SK_ERR_INVALID;
-    }
-    if (!sk_checked_range(request->sector, request->sector_count, queue->capacity_sectors)) {
-        return SK_ERR_RANGE;
-    }
-    request->bytes_left = request->sector_count * SK_BLOCK_SECTOR_BYTES;
-    return SK_OK;
-}
-
-/* FLUSH, and the flush behind a write.  SK_ERR_AGAIN: there is nothing to do. */
-static enum sk_status check_flush(const struct ski_blk_queue *queue)
-{
-    if (ski_virtio_device_has(&queue->blk->virtio, SK_VIRTIO_BLK_F_FLUSH)) {
-        return SK_OK;
-    }
-    return queue->blk->block.info.cache == SK_BLOCK_CACHE_WRITE_THROUGH ? SK_ERR_AGAIN
-                                                                        : SK_ERR_UNSUPPORTED;
-}
-
-/* A fixed-size answer into one segment. */
-static enum sk_status check_answer(struct sk_block_request *request, uint32_t bytes)
-{
-    if (request->segment_count != 1 || request->sector != 0 || request->segments == NULL ||
-        request->segments[0].bytes != bytes) {
-        return SK_ERR_INVALID;
-    }
-    request->bytes_left = bytes;
-    return SK_OK;
-}
-
-static enum sk_status check_flags(const struct ski_blk_queue *queue,
-                                  struct sk_block_request *request)
-{
-    bool writes = request->operation == SK_BLOCK_WRITE;
-    bool zeroes = request->operation == SK_BLOCK_WRITE_ZEROES;
-    uint32_t allowed = (writes || zeroes ? SK_BLOCK_FLAG_FUA : 0) |
-                       (zeroes ? SK_BLOCK_FLAG_UNMAP : 0);
-    enum sk_status status;
-
-    if ((request->flags & ~allowed) != 0) {
-        return SK_ERR_INVALID;
-    }
-    if ((request->flags & SK_BLOCK_FLAG_FUA) != 0) {
-        status = check_flush(queue);
-        if (status == SK_ERR_UNSUPPORTED) {
-            return status;
-        }
-        request->flush_after = status == SK_OK;
-    }
-    return SK_OK;
-}
-
-/* SK_OK: to be issued.  SK_ERR_AGAIN: nothing to do, it is done. */
-static enum sk_status check(const struct ski_blk_queue *queue, struct sk_block_request *request)
-{
-    enum sk_status status = is_ready(queue) ? check_flags(queue, request) : SK_ERR_BROKEN;
-
-    if (status != SK_OK) {
-        return status;
-    }
-    switch (request->operation) {
-    case SK_BLOCK_READ:
-        return check_transfer(queue, request);
-    case SK_BLOCK_WRITE:
-        return queue->read_only ? SK_ERR_READ_ONLY : check_transfer(queue, request);
-    case SK_BLOCK_FLUSH:
-        if (request->segment_count != 0 || request->sector != 0) {
-            return SK_ERR_INVALID;
-        }
-        return check_flush(queue);
-    case SK_BLOCK_GET_ID:
-        return check_answer(request, SK_BLOCK_IDENTITY_BYTES);
-    case SK_BLOCK_DISCARD:
-    case SK_BLOCK_WRITE_ZEROES:
-    case SK_BLOCK_SECURE_ERASE:
-        return check_range(queue, request);
-    case SK_BLOCK_GET_LIFETIME:
-        if (!queue->blk->block.info.lifetime) {
-            return SK_ERR_UNSUPPORTED;
-        }
-        return check_answer(request, SK_BLOCK_LIFETIME_BYTES);
-    default:
-        return SK_ERR_INVALID;
-    }
-}
 
 /*
  * The usual request: one segment that the device takes whole.  True: it is in
@@ -463,13 +31,13 @@ static inline bool start_simple(struct ski_blk_queue *queue, struct sk_block_req
 {
     const struct sk_dma_segment *segment = request->segments;
     bool writes = request->operation == SK_BLOCK_WRITE;
-    struct part part = { .type = writes ? SKI_BLK_TYPE_OUT : SKI_BLK_TYPE_IN,
-                         .sector = request->sector,
-                         .count = 1 };
+    struct ski_blk_part part = { .type = writes ? SKI_BLK_TYPE_OUT : SKI_BLK_TYPE_IN,
+                                 .sector = request->sector,
+                                 .count = 1 };
     uint32_t slot;
 
-    if (request->segment_count != 1 || request->flags != 0 || queue->free_count == 0 ||
-        queue->waiting != NULL ||
+    if (request->segment_count != 1 || segment == NULL || request->flags != 0 ||
+        queue->free_count == 0 || queue->waiting != NULL ||
         (request->operation != SK_BLOCK_READ && (!writes || queue->read_only))) {
         return false;
     }
@@ -485,9 +53,9 @@ static inline bool start_simple(struct ski_blk_queue *queue, struct sk_block_req
     request->bytes_left = 0;
     request->flush_after = false;
     slot = queue->free_slots[queue->free_count - 1];
-    put_segment(&queue->slots[slot], 0, segment->address.raw, part.bytes,
+    ski_blk_put_segment(&queue->slots[slot], 0, segment->address.raw, part.bytes,
                 writes ? 0 : SKI_RING_WRITE);
-    start_slot(queue, slot, request, &part);
+    ski_blk_start_slot(queue, slot, request, &part);
     return true;
 }
 
@@ -501,16 +69,16 @@ static void start(struct ski_blk_queue *queue, struct sk_block_request *request)
     request->segment_offset = 0;
     request->bytes_left = 0;
     request->next_sector = request->sector;
-    status = check(queue, request);
+    status = ski_blk_check(queue, request);
     request->status = status == SK_ERR_AGAIN ? SK_OK : status;
     if (status != SK_OK) {
         queue->queue.statistics.errors_refused += status != SK_ERR_AGAIN;
-        append(&queue->refused_last, request);
-    } else if (queue->waiting != NULL || !issue(queue, request)) {
-        append(&queue->waiting_last, request);
+        ski_blk_append(&queue->refused_last, request);
+    } else if (queue->waiting != NULL || !ski_blk_issue(queue, request)) {
+        ski_blk_append(&queue->waiting_last, request);
     } else if (request->parts == 0) { /* not even its first part fits the device's limits */
         queue->queue.statistics.errors_refused++;
-        append(&queue->refused_last, request);
+        ski_blk_append(&queue->refused_last, request);
     }
 }
 
@@ -534,7 +102,7 @@ void ski_blk_submit(struct sk_block_queue *face, struct sk_block_request *const 
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
 
-    bool ready = is_ready(queue);
+    bool ready = ski_blk_is_ready(queue);
 
     for (uint32_t i = 0; i < count; i++) {
         if (!ready || !start_simple(queue, requests[i])) {
@@ -549,7 +117,7 @@ void ski_blk_submit(struct sk_block_queue *face, struct sk_block_request *const 
 /* Requests that waited for a slot, in their order. */
 static void issue_waiting(struct ski_blk_queue *queue)
 {
-    while (queue->waiting != NULL && issue(queue, queue->waiting)) {
+    while (queue->waiting != NULL && ski_blk_issue(queue, queue->waiting)) {
         struct sk_block_request *request = queue->waiting;
 
         queue->waiting = request->next;
@@ -557,7 +125,7 @@ static void issue_waiting(struct ski_blk_queue *queue)
             queue->waiting_last = &queue->waiting;
         }
         if (request->parts == 0) { /* failed with nothing at the device */
-            append(&queue->refused_last, request);
+            ski_blk_append(&queue->refused_last, request);
         }
     }
 }
@@ -590,7 +158,7 @@ static inline void count_part(struct ski_blk_queue *queue, enum sk_block_operati
         statistics->bytes_read += bytes;
     } else if (operation == SK_BLOCK_WRITE) {
         statistics->bytes_written += bytes;
-    } else if (range_limits(queue, operation) != NULL) {
+    } else if (ski_blk_range_limits(queue, operation) != NULL) {
         statistics->bytes_cleared += bytes;
     }
 }
@@ -598,10 +166,10 @@ static inline void count_part(struct ski_blk_queue *queue, enum sk_block_operati
 /* The second half of a FUA write: a slot has just become free. */
 static void start_flush(struct ski_blk_queue *queue, struct sk_block_request *request)
 {
-    static const struct part flush = { .type = SKI_BLK_TYPE_FLUSH };
+    static const struct ski_blk_part flush = { .type = SKI_BLK_TYPE_FLUSH };
 
     request->flush_after = false;
-    start_slot(queue, queue->free_slots[queue->free_count - 1], request, &flush);
+    ski_blk_start_slot(queue, queue->free_slots[queue->free_count - 1], request, &flush);
 }
 
 /* Frees the slot of a part that ended; true if its request has ended with it. */
@@ -628,18 +196,6 @@ static inline bool end_part(struct ski_blk_queue *queue, uint32_t slot, enum sk_
     return true;
 }
 
-static void violated(struct ski_blk_queue *queue, const char *what, uint32_t value)
-{
-    struct ski_blk *blk = queue->blk;
-
-    if (sk_log_limit_pass(&blk->fault_lines)) {
-        sk_log_print(blk->block.platform->log, SK_LOG_ERROR, "virtio-blk 0x%llx queue %u: %s %u",
-                     (unsigned long long)blk->virtio.transport->address, queue->queue.index, what,
-                     value);
-    }
-    ski_blk_stop(blk, SK_ERR_MALFORMED);
-}
-
 /*
  * Takes one used element.  Stores the request that ended with it, or NULL.
  * False: the device broke the protocol and was stopped.
@@ -654,13 +210,13 @@ static inline bool take_one(struct ski_blk_queue *queue, struct sk_block_request
 
     *out_ended = NULL;
     if (slot == SKI_BLK_NO_SLOT || queue->slots[slot].request == NULL) {
-        violated(queue, "completion of a request that is not outstanding: id", id);
+        ski_blk_violated(queue, "completion of a request that is not outstanding: id", id);
         return false;
     }
     answer = ski_door_load8(&queue->statuses[slot]);
     status = status_of(answer);
     if (status == SK_ERR_MALFORMED) {
-        violated(queue, "completion without an answer: status", answer);
+        ski_blk_violated(queue, "completion without an answer: status", answer);
         return false; /* the slot stays in flight and ends with the rest */
     }
     request = queue->slots[slot].request;
@@ -677,7 +233,7 @@ static uint32_t harvest(struct ski_blk_queue *queue, uint32_t budget)
     uint16_t pending;
 
     if (ski_ring_split_pending(&queue->ring, &pending) != SK_OK) {
-        violated(queue, "more completions than requests:", pending);
+        ski_blk_violated(queue, "more completions than requests:", pending);
         return 0;
     }
     for (; pending > 0 && completed < budget; pending--) {
@@ -713,7 +269,7 @@ static uint32_t finish_refused(struct ski_blk_queue *queue, uint32_t budget)
         struct sk_block_request *request = list;
 
         list = request->next;
-        append(&queue->refused_last, request);
+        ski_blk_append(&queue->refused_last, request);
     }
     return completed;
 }
@@ -793,82 +349,6 @@ uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget)
     return completed;
 }
 
-/* ---- Time and events --------------------------------------------------------------------- */
-
-/*
- * Moves the queue's tick on when a quarter of the timeout went by, and stops
- * the device if a request has seen more than a timeout's worth of ticks.
- */
-static void look_at_clock(struct ski_blk_queue *queue)
-{
-    struct ski_blk *blk = queue->blk;
-    uint64_t quarter = blk->options.timeout_ns / SKI_BLK_TICKS_PER_TIMEOUT + 1;
-    uint64_t time = now(queue);
-
-    if (time < queue->next_tick_ns || queue->free_count == queue->slot_count) {
-        return;
-    }
-    if (!sk_checked_add(time, quarter, &queue->next_tick_ns)) {
-        queue->next_tick_ns = UINT64_MAX;
-    }
-    queue->tick++;
-    for (uint32_t slot = 0; slot < queue->slot_count; slot++) {
-        uint8_t age = (uint8_t)(queue->tick - queue->slots[slot].tick);
-
-        if (queue->slots[slot].request != NULL && age > SKI_BLK_TICKS_PER_TIMEOUT) {
-            sk_log_print(blk->block.platform->log, SK_LOG_ERROR,
-                         "virtio-blk 0x%llx queue %u: no answer for sector %llu in %llu ms",
-                         (unsigned long long)blk->virtio.transport->address, queue->queue.index,
-                         (unsigned long long)queue->slots[slot].request->sector,
-                         (unsigned long long)(blk->options.timeout_ns / 1000000));
-            ski_blk_stop(blk, SK_ERR_TIMEOUT);
-            return;
-        }
-    }
-    if (ski_virtio_device_needs_reset(&blk->virtio)) {
-        violated(queue, "the device needs a reset; tick", queue->tick);
-    } else if (!blk->interrupt_attached) {
-        ski_blk_interrupt(blk); /* nobody else would see a configuration change */
-    }
-}
-
-/* A configuration change: new capacity, or a device that gave up. */
-static void look_at_events(struct ski_blk_queue *queue)
-{
-    struct ski_blk *blk = queue->blk;
-    uint32_t events = blk->config_events;
-    uint32_t interrupts = queue->interrupts;
-
-    queue->queue.statistics.interrupts += (uint32_t)(interrupts - queue->interrupts_seen);
-    queue->interrupts_seen = interrupts;
-    if (events == queue->config_events_seen) {
-        return;
-    }
-    queue->config_events_seen = events;
-    if (ski_virtio_device_needs_reset(&blk->virtio)) {
-        violated(queue, "the device needs a reset; event", events);
-    } else if (ski_blk_read_capacity(queue) != SK_OK) {
-        ski_blk_stop(blk, SK_ERR_MALFORMED);
-    }
-}
-
-void ski_blk_interrupt(void *argument)
-{
-    struct ski_blk *blk = argument;
-    struct sk_virtio_transport *transport = blk->virtio.transport;
-    uint32_t causes = transport->ops->take_interrupt(transport);
-
-    if (causes == 0 || blk->block.state != SK_BLOCK_STATE_READY) {
-        return; /* spurious, or of a device that is not in use: acknowledged, ignored */
-    }
-    if ((causes & SK_VIRTIO_INTERRUPT_CONFIG) != 0) {
-        blk->config_events++;
-    }
-    for (uint32_t i = 0; i < blk->queue_count; i++) {
-        blk->queues[i].interrupts++; /* wakes waiters, for configuration changes too */
-    }
-}
-
 /* ---- Poll and wait ----------------------------------------------------------------------- */
 
 enum sk_status ski_blk_poll(struct sk_block_queue *face, uint32_t budget, uint32_t *out_completed)
@@ -888,13 +368,13 @@ enum sk_status ski_blk_poll(struct sk_block_queue *face, uint32_t budget, uint32
     if (queue->refused != NULL) {
         completed = finish_refused(queue, budget);
     }
-    if (is_ready(queue)) {
+    if (ski_blk_is_ready(queue)) {
         completed += harvest(queue, budget - completed);
         queue->polls_since_look++;
         if (completed == 0 || queue->polls_since_look >= POLLS_PER_LOOK) {
             queue->polls_since_look = 0;
-            look_at_clock(queue);
-            look_at_events(queue);
+            ski_blk_look_at_clock(queue);
+            ski_blk_look_at_events(queue);
         }
         issue_waiting(queue);
     }
@@ -919,7 +399,7 @@ enum sk_status ski_blk_poll(struct sk_block_queue *face, uint32_t budget, uint32
 /* True if poll has something to do, besides what the ring may hold. */
 static bool has_work(const struct ski_blk_queue *queue)
 {
-    return queue->refused != NULL || !is_ready(queue);
+    return queue->refused != NULL || !ski_blk_is_ready(queue);
 }
 
 enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
@@ -940,9 +420,9 @@ enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
             status = SK_OK;
             break;
         }
-        look_at_clock(queue);
-        look_at_events(queue);
-        time = now(queue);
+        ski_blk_look_at_clock(queue);
+        ski_blk_look_at_events(queue);
+        time = ski_blk_now(queue);
         if (has_work(queue) || time >= until_ns) {
             status = has_work(queue) ? SK_OK : SK_ERR_TIMEOUT;
             break;
@@ -956,7 +436,7 @@ enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
             platform->wait(platform->context, interrupts ? &queue->interrupts : NULL, seen, until);
         }
     }
-    if (is_ready(queue)) {
+    if (ski_blk_is_ready(queue)) {
         ski_ring_split_interrupts_off(&queue->ring);
     }
     return status;

@@ -359,7 +359,13 @@ static void test_virtio_blk_submit__bad_requests_are_refused_by_status(void **st
         assert_true(blk_rig_run(&rig, &request, POLLS));
         assert_int_equal(request.request.status, SK_ERR_SIZE);
     }
-    assert_int_equal(rig.queue->statistics.errors_refused, 10);
+    /* No segments where there should be one. */
+    blk_rig_prepare(&rig, &request, SK_BLOCK_READ, 0, 0, 512);
+    request.request.segments = NULL;
+    blk_rig_submit(&rig, &request);
+    assert_true(blk_rig_run(&rig, &request, POLLS));
+    assert_int_equal(request.request.status, SK_ERR_SIZE);
+    assert_int_equal(rig.queue->statistics.errors_refused, 11);
     assert_int_equal(rig.fake->requests, 1); /* the identity, at the probe */
     assert_int_equal(run_one(SK_BLOCK_READ, 2047, 0, 512), SK_OK);
     blk_rig_deinit(&rig);

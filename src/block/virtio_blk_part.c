@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* Cutting requests into parts that the device takes. */
+#include "block/virtio_blk_slot.h"
+
+static uint32_t type_of(enum sk_block_operation operation)
+{
+    static const uint8_t types[SK_BLOCK_OPERATION_COUNT] = {
+        [SK_BLOCK_READ] = SKI_BLK_TYPE_IN,
+        [SK_BLOCK_WRITE] = SKI_BLK_TYPE_OUT,
+        [SK_BLOCK_FLUSH] = SKI_BLK_TYPE_FLUSH,
+        [SK_BLOCK_GET_ID] = SKI_BLK_TYPE_GET_ID,
+        [SK_BLOCK_DISCARD] = SKI_BLK_TYPE_DISCARD,
+        [SK_BLOCK_WRITE_ZEROES] = SKI_BLK_TYPE_WRITE_ZEROES,
+        [SK_BLOCK_SECURE_ERASE] = SKI_BLK_TYPE_SECURE_ERASE,
+        [SK_BLOCK_GET_LIFETIME] = SKI_BLK_TYPE_GET_LIFETIME,
+    };
+
+    return types[operation];
+}
+
+/*
+ * How many bytes the next part can have, from the request's cursor on, within
+ * the limits of segments; whole blocks unless it is the rest.  0: the segments
+ * are too small for one block to fit.
+ */
+static uint32_t measure_part(const struct ski_blk_queue *queue,
+                             const struct sk_block_request *request)
+{
+    uint32_t index = request->segment_index;
+    uint32_t offset = request->segment_offset;
+    uint64_t bytes = 0;
+
+    for (uint32_t used = 0; used < queue->segment_count_max && bytes < request->bytes_left;
+         used++) {
+        uint32_t left = request->segments[index].bytes - offset;
+        uint32_t piece = left < queue->segment_bytes_max ? left : queue->segment_bytes_max;
+
+        bytes += piece;
+        offset += piece;
+        if (offset == request->segments[index].bytes) {
+            index++;
+            offset = 0;
+        }
+    }
+    if (bytes > UINT32_MAX) {
+        bytes = UINT32_MAX; /* a request's total is 32 bits wide for many devices */
+    }
+    return bytes == request->bytes_left ? (uint32_t)bytes : (uint32_t)bytes & ~queue->block_mask;
+}
+
+/* Writes the descriptors of the next part->bytes and moves the cursor behind them. */
+static void put_part(struct ski_blk_queue *queue, uint32_t slot, struct sk_block_request *request,
+                     struct ski_blk_part *part)
+{
+    uint32_t left = part->bytes;
+
+    while (left > 0) {
+        const struct sk_dma_segment *segment = &request->segments[request->segment_index];
+        uint32_t piece = segment->bytes - request->segment_offset;
+
+        piece = piece < queue->segment_bytes_max ? piece : queue->segment_bytes_max;
+        piece = piece < left ? piece : left;
+        left -= piece;
+        ski_blk_put_segment(&queue->slots[slot], part->count++,
+                            segment->address.raw + request->segment_offset, piece,
+                            part->segment_flags);
+        request->segment_offset += piece;
+        if (request->segment_offset == segment->bytes) {
+            request->segment_index++;
+            request->segment_offset = 0;
+        }
+    }
+    request->bytes_left -= part->bytes;
+    request->next_sector += part->bytes / SK_BLOCK_SECTOR_BYTES;
+}
+
+const struct sk_block_range_limits *ski_blk_range_limits(const struct ski_blk_queue *queue,
+                                                         enum sk_block_operation operation)
+{
+    const struct sk_block_info *info = &queue->blk->block.info;
+
+    switch (operation) {
+    case SK_BLOCK_DISCARD:
+        return &info->discard;
+    case SK_BLOCK_WRITE_ZEROES:
+        return &info->write_zeroes;
+    case SK_BLOCK_SECURE_ERASE:
+        return &info->secure_erase;
+    default:
+        return NULL;
+    }
+}
+
+/* One range: as much as the device takes, cut at its alignment if more follows. */
+static void put_range(struct ski_blk_queue *queue, uint32_t slot,
+                      struct sk_block_request *request,
+                      const struct sk_block_range_limits *limits, struct ski_blk_part *part)
+{
+    struct ski_blk_range SKI_SHARED *range = &queue->ranges[slot];
+    uint64_t left = request->bytes_left / SK_BLOCK_SECTOR_BYTES;
+    uint32_t sectors = left < limits->sectors_max ? (uint32_t)left : limits->sectors_max;
+    uint32_t flags = (request->flags & SK_BLOCK_FLAG_UNMAP) != 0 ? SKI_BLK_RANGE_UNMAP : 0;
+
+    if (sectors < left) {
+        uint64_t behind = (request->next_sector + sectors) % limits->alignment_sectors;
+
+        sectors -= behind < sectors ? (uint32_t)behind & ~queue->sector_mask : 0;
+    }
+    ski_door_store64(&range->sector, request->next_sector);
+    ski_door_store64(&range->count_and_flags, sectors | (uint64_t)flags << 32);
+    ski_blk_put_segment(&queue->slots[slot], part->count++,
+                        queue->ranges_address.raw + slot * sizeof(struct ski_blk_range),
+                        (uint32_t)sizeof(struct ski_blk_range), 0);
+    part->bytes = sectors * SK_BLOCK_SECTOR_BYTES;
+    part->sector = 0; /* 5.2.6: the header's sector has no meaning here */
+    request->bytes_left -= part->bytes;
+    request->next_sector += sectors;
+}
+
+/* Fills the next part of a request into a slot; false: the limits leave no room for one block. */
+static bool fill_part(struct ski_blk_queue *queue, uint32_t slot,
+                      struct sk_block_request *request, struct ski_blk_part *part)
+{
+    const struct sk_block_range_limits *limits = ski_blk_range_limits(queue, request->operation);
+
+    if (request->bytes_left == 0) {
+        return true; /* nothing to move: FLUSH */
+    }
+    if (limits != NULL) {
+        put_range(queue, slot, request, limits, part);
+        return true;
+    }
+    part->bytes = measure_part(queue, request);
+    if (part->bytes == 0) {
+        return false;
+    }
+    put_part(queue, slot, request, part);
+    return true;
+}
+
+bool ski_blk_issue(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    while (queue->free_count > 0 && request->status == SK_OK) {
+        uint32_t slot = queue->free_slots[queue->free_count - 1];
+        struct ski_blk_part part = {
+            .type = type_of(request->operation),
+            .segment_flags = request->operation == SK_BLOCK_WRITE ? 0 : SKI_RING_WRITE,
+            .sector = request->next_sector,
+        };
+
+        if (!fill_part(queue, slot, request, &part)) {
+            request->status = SK_ERR_UNSUPPORTED;
+            break;
+        }
+        ski_blk_start_slot(queue, slot, request, &part);
+        if (request->bytes_left == 0) {
+            return true;
+        }
+    }
+    return request->status != SK_OK;
+}
