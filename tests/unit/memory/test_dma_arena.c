@@ -711,15 +711,16 @@ static void test_dma_arena_check__broken_metadata_is_found(void **state)
 
 /* Random calls beside a model: an array of pages, searched from the bottom. */
 
-#define MODEL_PAGES 1400
+#define MODEL_PAGES 70000 /* enough for a tree of four levels */
 
 struct model {
     struct fixture f;
     uint64_t seed;
     unsigned step;
+    unsigned check_every; /* steps; 0 means 1 */
     uint8_t taken[ZONE_MAX][MODEL_PAGES];
     uint64_t taken_pages;
-    struct sk_dma_run runs[ZONE_MAX * MODEL_PAGES];
+    struct sk_dma_run runs[MODEL_PAGES];
     size_t run_count;
 };
 
@@ -868,7 +869,9 @@ static void run_model(struct model *m, uint64_t seed, unsigned steps, uint64_t p
         } else {
             model_free(m, seed);
         }
-        AGREE(sk_dma_arena_check(&m->f.arena));
+        if (m->check_every == 0 || m->step % m->check_every == 0) {
+            AGREE(sk_dma_arena_check(&m->f.arena));
+        }
         AGREE(statistics_of(&m->f).pages_live == m->taken_pages);
         AGREE(statistics_of(&m->f).runs_live == m->run_count);
     }
@@ -914,7 +917,7 @@ static void test_dma_arena_alloc__random_large_runs_match_the_model(void **state
     struct model *m = new_model();
 
     (void)state;
-    add_zone(&m->f, CPU, PADDR, MODEL_PAGES, 0);
+    add_zone(&m->f, CPU, PADDR, 1400, 0);
     run_model(m, 7, 40000, 600);
     free(m);
 }
@@ -929,6 +932,19 @@ static void test_dma_arena_alloc__random_calls_in_many_zones_match_the_model(voi
     add_zone(&m->f, CPU + 65 * PAGE, PADDR + 100 * PAGE, 200, SK_DMA_ZONE_UNCACHED);
     add_zone(&m->f, CPU / 2, PADDR + 300 * PAGE, 127, 0);
     run_model(m, 99, 60000, 24);
+    free(m);
+}
+
+static void test_dma_arena_alloc__random_calls_in_a_high_tree_match_the_model(void **state)
+{
+    struct model *m = new_model();
+
+    (void)state;
+    add_zone(&m->f, CPU, PADDR, 2000, 0);
+    add_zone(&m->f, CPU + MODEL_PAGES * PAGE, PADDR + MODEL_PAGES * PAGE, MODEL_PAGES, 0);
+    m->check_every = 50;
+    run_model(m, 11, 8000, 300);
+    assert_int_equal(m->f.arena.tree.top, 3);
     free(m);
 }
 
@@ -961,6 +977,7 @@ int main(void)
         cmocka_unit_test(test_dma_arena_alloc__random_calls_in_one_zone_match_the_model),
         cmocka_unit_test(test_dma_arena_alloc__random_large_runs_match_the_model),
         cmocka_unit_test(test_dma_arena_alloc__random_calls_in_many_zones_match_the_model),
+        cmocka_unit_test(test_dma_arena_alloc__random_calls_in_a_high_tree_match_the_model),
     };
 
     return cmocka_run_group_tests_name("dma_arena", tests, NULL, NULL);
