@@ -205,7 +205,8 @@ static uint32_t drain_split(struct fast_device *fast, struct fast_queue *queue)
     queue->used_index = (uint16_t)(old + count);
     __atomic_store_n(&queue->used_head[1], queue->used_index, __ATOMIC_RELEASE);
     if (fast->event_index) {
-        *(uint16_t *)(void *)&ring[queue->size] = (uint16_t)(old + count + fast->event_lead);
+        __atomic_store_n((uint16_t *)(void *)&ring[queue->size],
+                         (uint16_t)(old + count + fast->event_lead), __ATOMIC_RELAXED);
     }
     fast->completions += count;
     if (fast->config.interrupt != NULL) {
