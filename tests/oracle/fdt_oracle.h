@@ -12,6 +12,7 @@
  *       a negative one and reads on before the value, or for ever
  *     - deeper than SK_FDT_DEPTH_MAX: a cursor has a fixed size
  *     - a tree without a root, or with a version below 16
+ *     - blocks that lie askew, which 5.6 forbids and libfdt 1.6 does not look at
  *     - blocks that overlap: none of their meanings can be the right one
  *     - a reservation block without an entry of two zeros: libfdt stops at the
  *       first entry without bytes, whatever its address

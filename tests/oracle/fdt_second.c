@@ -638,7 +638,8 @@ bool fdt_second_excuses_refusal(const void *fdt)
 {
     struct walk walk = walk_tags(fdt);
 
-    return fdt_version(fdt) < 16 || walk.late_property || !walk.root || walk.negative ||
+    return fdt_version(fdt) < 16 || fdt_off_mem_rsvmap(fdt) % 8 != 0 ||
+           fdt_off_dt_struct(fdt) % 4 != 0 || walk.late_property || !walk.root || walk.negative ||
            walk.depth_max > SK_FDT_DEPTH_MAX || reservations_end(fdt) == 0 ||
            (fdt_version(fdt) == 16 && walk.odd_name) ||
            blocks_overlap(fdt, (uint32_t)walk.structure_end);
