@@ -6,8 +6,10 @@
  *
  * Ownership: the blob is borrowed and must not change while it is read.
  * Calling: no state but the arguments; any context, any number of threads.
- * Trust: the whole blob.  Every call is bounded by the blob's size; a
- * malformed tree yields SK_ERR_MALFORMED, never an access outside of it.
+ * Trust: the whole blob, and cursors too.  A malformed tree yields
+ * SK_ERR_MALFORMED, never an access outside of it; NULL or a cursor that is none
+ * yields SK_ERR_INVALID.  The work of a call is at most the blob's size times
+ * SK_FDT_DEPTH_MAX, where nothing else is said.
  * Spec: Devicetree Specification 0.4, chapters 2, 3 and 5.
  */
 #ifndef SKIO_FDT_H
@@ -84,11 +86,18 @@ SK_MUST_CHECK enum sk_status sk_fdt_parent(const struct sk_fdt *fdt, const struc
 SK_MUST_CHECK enum sk_status sk_fdt_name(const struct sk_fdt *fdt, const struct sk_fdt_node *node,
                                          const char **out_name);
 
-/* By absolute path; a part without "@" matches any unit address.  SK_ERR_NOT_FOUND. */
+/*
+ * Finds a node by absolute path; a part without "@" matches any unit address,
+ * and the first match counts.  SK_OK; SK_ERR_INVALID (no "/" in front),
+ * SK_ERR_NOT_FOUND: *out_node is unchanged.
+ */
 SK_MUST_CHECK enum sk_status sk_fdt_find_path(const struct sk_fdt *fdt, const char *path,
                                               struct sk_fdt_node *out_node);
 
-/* By phandle (`phandle` or `linux,phandle`).  SK_ERR_NOT_FOUND. */
+/*
+ * Finds a node by phandle (`phandle` or `linux,phandle`).  SK_OK; SK_ERR_INVALID
+ * (0 and 2^32 - 1 are nobody's), SK_ERR_NOT_FOUND: *out_node is unchanged.
+ */
 SK_MUST_CHECK enum sk_status sk_fdt_find_phandle(const struct sk_fdt *fdt, uint32_t phandle,
                                                  struct sk_fdt_node *out_node);
 
@@ -123,8 +132,10 @@ bool sk_fdt_is_enabled(const struct sk_fdt *fdt, const struct sk_fdt_node *node)
 
 /*
  * The `index`th entry of `reg`, translated through every `ranges` up to the
- * root.  SK_ERR_NOT_FOUND (no such entry), SK_ERR_UNREACHABLE (an ancestor does
- * not translate it), SK_ERR_MALFORMED (cell counts, lengths, overflow).
+ * root; all of it must lie in one entry of each.  SK_ERR_NOT_FOUND (no such
+ * entry), SK_ERR_UNREACHABLE (an ancestor does not translate it, or the bus has
+ * no sizes: CPUs, sensors), SK_ERR_MALFORMED (cell counts, lengths, overflow):
+ * *out_range is unchanged.
  */
 SK_MUST_CHECK enum sk_status sk_fdt_range(const struct sk_fdt *fdt, const struct sk_fdt_node *node,
                                           uint32_t index, struct sk_device_range *out_range);
@@ -132,13 +143,18 @@ SK_MUST_CHECK enum sk_status sk_fdt_range(const struct sk_fdt *fdt, const struct
 /*
  * The `index`th interrupt: `interrupts-extended`, or `interrupts` with the
  * inherited `interrupt-parent`, in cells of that parent's #interrupt-cells.
- * SK_ERR_NOT_FOUND, SK_ERR_MALFORMED, SK_ERR_UNSUPPORTED (too many cells).
+ * SK_ERR_NOT_FOUND, SK_ERR_MALFORMED, SK_ERR_UNSUPPORTED (too many cells, or the
+ * parent is a nexus with an `interrupt-map`): *out_interrupt is unchanged.
+ * O((index + 1) * blob size).
  */
 SK_MUST_CHECK enum sk_status sk_fdt_interrupt(const struct sk_fdt *fdt,
                                               const struct sk_fdt_node *node, uint32_t index,
                                               struct sk_interrupt *out_interrupt);
 
-/* How DMA of this node's device relates to the caches, by the nearest word on it. */
+/*
+ * How DMA of this node's device relates to the caches, by the nearest word on
+ * it; of two words on one node `dma-noncoherent` counts, which is always safe.
+ */
 enum sk_fdt_coherence {
     SK_FDT_COHERENCE_UNSAID,      /* the platform's default counts */
     SK_FDT_COHERENCE_COHERENT,    /* `dma-coherent` */
@@ -148,31 +164,43 @@ enum sk_fdt_coherence sk_fdt_get_coherence(const struct sk_fdt *fdt, const struc
 
 /*
  * The windows through which this node's device reaches memory, from the
- * `dma-ranges` of its ancestors.  No `dma-ranges` above it, or only empty ones:
- * one identity window.  At most `capacity` are stored; *out_count is how many there are.
- * SK_ERR_RANGE (capacity too small), SK_ERR_MALFORMED, SK_ERR_UNREACHABLE (the
- * ancestors' windows have nothing in common).
+ * `dma-ranges` of all its ancestors, composed; a bus without one, or with an
+ * empty one, changes nothing.  None at all: one identity window.  At most
+ * `capacity` are stored; *out_count is how many there are.  SK_OK;
+ * SK_ERR_RANGE (more than `capacity`, or than SK_FDT_DMA_WINDOWS_MAX at some bus:
+ * *out_count is where the count stopped), SK_ERR_MALFORMED, SK_ERR_UNREACHABLE
+ * (the ancestors' windows have nothing in common): *out_count is 0.
  */
 SK_MUST_CHECK enum sk_status sk_fdt_dma_windows(const struct sk_fdt *fdt,
                                                 const struct sk_fdt_node *node,
                                                 struct sk_dma_window *out_windows, size_t capacity,
                                                 size_t *out_count);
 
-/* The `index`th range of memory (`device_type = "memory"`, enabled).  SK_ERR_NOT_FOUND. */
+/*
+ * The `index`th range of memory: the enabled children of the root whose
+ * `device_type` is "memory".  SK_ERR_NOT_FOUND; SK_ERR_MALFORMED (a `reg` that cannot
+ * be read counts as one range; those behind it have the next indexes).
+ */
 SK_MUST_CHECK enum sk_status sk_fdt_memory(const struct sk_fdt *fdt, uint32_t index,
                                            struct sk_device_range *out_range);
 
 /*
  * The `index`th range that must not be used: first the reservation block, then
- * the fixed ranges of /reserved-memory.  SK_ERR_NOT_FOUND, SK_ERR_MALFORMED.
+ * the fixed ranges of /reserved-memory's enabled children.  SK_ERR_NOT_FOUND;
+ * SK_ERR_MALFORMED or SK_ERR_UNREACHABLE (this one cannot be read; the next index
+ * is the one behind it).
  */
 SK_MUST_CHECK enum sk_status sk_fdt_reserved(const struct sk_fdt *fdt, uint32_t index,
                                              struct sk_device_range *out_range);
 
-/* /chosen bootargs; SK_ERR_NOT_FOUND if there are none. */
+/* /chosen bootargs.  SK_ERR_NOT_FOUND (there are none), SK_ERR_MALFORMED (no zero at the end). */
 SK_MUST_CHECK enum sk_status sk_fdt_bootargs(const struct sk_fdt *fdt, const char **out_bootargs);
 
-/* /chosen stdout-path as a node, aliases and ":options" resolved.  SK_ERR_NOT_FOUND. */
+/*
+ * /chosen stdout-path (or linux,stdout-path) as a node, with an alias in front
+ * resolved and ":options" left out.  SK_ERR_NOT_FOUND; SK_ERR_MALFORMED (an alias
+ * that is no path): *out_node is unchanged.
+ */
 SK_MUST_CHECK enum sk_status sk_fdt_stdout(const struct sk_fdt *fdt, struct sk_fdt_node *out_node);
 
 SK_END_DECLS
