@@ -28,6 +28,7 @@
 struct mode {
     const char *name;
     uint64_t without; /* features that are not offered */
+    uint64_t with;    /* and those that are, besides */
     uint32_t segment_count;
     uint32_t queue_size;
 };
@@ -35,14 +36,18 @@ struct mode {
 #define NO_INDIRECT SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC)
 #define NO_EVENT    SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX)
 
+#define PACKED      SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED)
+
 static const struct mode modes[] = {
-    { "direct", NO_INDIRECT | NO_EVENT, 1, 256 },
-    { "direct-event", NO_INDIRECT, 1, 256 },
-    { "indirect", NO_EVENT, 16, 256 },
-    { "indirect-event", 0, 16, 256 },
-    { "queue-16", 0, 16, 16 },
-    { "queue-1024", 0, 16, 1024 },
-    { "queue-32768", 0, 16, 32768 },
+    { "direct", NO_INDIRECT | NO_EVENT, 0, 1, 256 },
+    { "direct-event", NO_INDIRECT, 0, 1, 256 },
+    { "indirect", NO_EVENT, 0, 16, 256 },
+    { "indirect-event", 0, 0, 16, 256 },
+    { "packed", NO_INDIRECT, PACKED, 1, 256 },
+    { "packed-indirect", 0, PACKED, 16, 256 },
+    { "queue-16", 0, 0, 16, 16 },
+    { "queue-1024", 0, 0, 16, 1024 },
+    { "queue-32768", 0, 0, 16, 32768 },
 };
 
 #define MODE_COUNT (sizeof(modes) / sizeof(modes[0]))
@@ -133,7 +138,8 @@ static void make_device(const struct mode *mode)
                      SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) |
                      SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_SEG_MAX) |
                      SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_FLUSH)) &
-                    ~mode->without,
+                        ~mode->without |
+                    mode->with,
         .capacity_sectors = UINT64_C(1) << 24,
         .queue_size_max = 32768,
         .seg_max = 254,

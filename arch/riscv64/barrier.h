@@ -3,6 +3,12 @@
 #ifndef SKI_ARCH_BARRIER_H
 #define SKI_ARCH_BARRIER_H
 
+/* Nothing moves across it, among CPUs. */
+static inline void ski_arch_full_fence(void)
+{
+    __asm__ volatile("fence rw, rw" ::: "memory");
+}
+
 /* Orders everything before with everything after, for real devices too. */
 static inline void ski_arch_device_fence(void)
 {

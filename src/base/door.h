@@ -100,13 +100,6 @@ static inline uint32_t ski_door_load32(const sk_le32 SKI_SHARED *from)
     return (uint32_t)SKI_DOOR_SEEN_((const void *)from, 4, sk_le32_get(value));
 }
 
-static inline uint64_t ski_door_load64(const sk_le64 SKI_SHARED *from)
-{
-    sk_le64 value = { __atomic_load_n(&((const sk_le64 *)from)->raw, __ATOMIC_RELAXED) };
-
-    return (uint64_t)SKI_DOOR_SEEN_((const void *)from, 8, sk_le64_get(value));
-}
-
 static inline void ski_door_store8(uint8_t SKI_SHARED *to, uint8_t value)
 {
     __atomic_store_n((uint8_t *)to, value, __ATOMIC_RELAXED);
@@ -122,10 +115,35 @@ static inline void ski_door_store32(sk_le32 SKI_SHARED *to, uint32_t value)
     __atomic_store_n(&((sk_le32 *)to)->raw, sk_le32_make(value).raw, __ATOMIC_RELAXED);
 }
 
+/* 64 bits are one store where the CPU has such a store, and two where it has not. */
+#if UINTPTR_MAX > UINT32_MAX
 static inline void ski_door_store64(sk_le64 SKI_SHARED *to, uint64_t value)
 {
     __atomic_store_n(&((sk_le64 *)to)->raw, sk_le64_make(value).raw, __ATOMIC_RELAXED);
 }
+
+/* All earlier stores, and the lower half of this one, are visible with its upper half. */
+static inline void ski_door_store64_release(sk_le64 SKI_SHARED *to, uint64_t value)
+{
+    __atomic_store_n(&((sk_le64 *)to)->raw, sk_le64_make(value).raw, __ATOMIC_RELEASE);
+}
+#else
+static inline void ski_door_store64(sk_le64 SKI_SHARED *to, uint64_t value)
+{
+    sk_le32 *halves = (sk_le32 *)(void *)to;
+
+    __atomic_store_n(&halves[0].raw, sk_le32_make((uint32_t)value).raw, __ATOMIC_RELAXED);
+    __atomic_store_n(&halves[1].raw, sk_le32_make((uint32_t)(value >> 32)).raw, __ATOMIC_RELAXED);
+}
+
+static inline void ski_door_store64_release(sk_le64 SKI_SHARED *to, uint64_t value)
+{
+    sk_le32 *halves = (sk_le32 *)(void *)to;
+
+    __atomic_store_n(&halves[0].raw, sk_le32_make((uint32_t)value).raw, __ATOMIC_RELAXED);
+    __atomic_store_n(&halves[1].raw, sk_le32_make((uint32_t)(value >> 32)).raw, __ATOMIC_RELEASE);
+}
+#endif
 
 /* All earlier stores are visible to whoever sees this one. */
 static inline void ski_door_store16_release(sk_le16 SKI_SHARED *to, uint16_t value)
@@ -144,7 +162,7 @@ static inline void ski_door_publish16(sk_le16 SKI_SHARED *to, uint16_t value)
     (void)__atomic_exchange_n(&((sk_le16 *)to)->raw, sk_le16_make(value).raw, __ATOMIC_SEQ_CST);
 #else
     __atomic_store_n(&((sk_le16 *)to)->raw, sk_le16_make(value).raw, __ATOMIC_RELEASE);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    ski_arch_full_fence();
 #endif
 }
 
@@ -162,6 +180,16 @@ static inline void ski_door_hand_over(void)
 static inline void ski_door_take_over(void)
 {
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
+}
+
+/* Nothing moves across it; `device`: not even for a device that is no CPU. */
+static inline void ski_door_full_fence(bool device)
+{
+    if (device) {
+        ski_arch_device_fence();
+    } else {
+        ski_arch_full_fence();
+    }
 }
 
 static inline void ski_door_zero(uint8_t SKI_SHARED *to, size_t bytes)

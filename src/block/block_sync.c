@@ -95,11 +95,13 @@ static enum sk_status transfer(struct sk_block_queue *queue, enum sk_block_opera
                                uint64_t timeout_ns)
 {
     uint64_t deadline_ns = deadline_after(queue->device, timeout_ns);
+    uint32_t block = queue->device->info.block_bytes;
+    uint64_t most = block > CHUNK_BYTES ? block : CHUNK_BYTES; /* both are powers of two */
 
     if (data == NULL) {
         return SK_ERR_INVALID;
     }
-    if (bytes == 0 || bytes % queue->device->info.block_bytes != 0) {
+    if (bytes == 0 || bytes % block != 0) {
         return SK_ERR_SIZE;
     }
     if (!sk_checked_range(sector, bytes / SK_BLOCK_SECTOR_BYTES,
@@ -107,7 +109,7 @@ static enum sk_status transfer(struct sk_block_queue *queue, enum sk_block_opera
         return SK_ERR_RANGE;
     }
     while (bytes > 0) {
-        uint64_t chunk = bytes < CHUNK_BYTES ? bytes : CHUNK_BYTES;
+        uint64_t chunk = bytes < most ? bytes : most;
         enum sk_status status = transfer_chunk(queue, operation, sector, data, chunk, deadline_ns);
 
         if (status != SK_OK) {

@@ -31,7 +31,7 @@
 
 #include "base/door.h"
 #include "virtio/device.h"
-#include "virtio/ring_split.h"
+#include "virtio/ring.h"
 
 /* Request types and answers; 5.2.6. */
 #define SKI_BLK_TYPE_IN           0u
@@ -89,7 +89,9 @@ struct ski_blk;
 struct ski_blk_queue {
     struct sk_block_queue queue; /* first: the public face */
     struct ski_blk *blk;
-    struct ski_ring_split ring;
+    struct ski_ring ring;
+    uint16_t size; /* entries of the ring */
+    bool notification_data;
 
     /* Shared memory. */
     struct ski_ring_descriptor SKI_SHARED *chains;
@@ -105,7 +107,7 @@ struct ski_blk_queue {
     /* Private memory. */
     struct ski_blk_slot *slots;
     uint16_t *free_slots;   /* a stack */
-    uint16_t *slot_of_head; /* direct chains; SKI_BLK_NO_SLOT: no head */
+    uint16_t *slot_of_head; /* by the id that the device returns; SKI_BLK_NO_SLOT: none */
     uint32_t free_count;
     uint32_t slot_count;
     uint16_t chain_length; /* descriptors of a slot */

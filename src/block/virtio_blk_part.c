@@ -61,7 +61,7 @@ static void put_part(struct ski_blk_queue *queue, uint32_t slot, struct sk_block
         piece = piece < queue->segment_bytes_max ? piece : queue->segment_bytes_max;
         piece = piece < left ? piece : left;
         left -= piece;
-        ski_blk_put_segment(&queue->slots[slot], part->count++,
+        ski_blk_put_segment(queue, slot, part->count++,
                             segment->address.raw + request->segment_offset, piece,
                             part->segment_flags);
         request->segment_offset += piece;
@@ -108,7 +108,7 @@ static void put_range(struct ski_blk_queue *queue, uint32_t slot,
     }
     ski_door_store64(&range->sector, request->next_sector);
     ski_door_store64(&range->count_and_flags, sectors | (uint64_t)flags << 32);
-    ski_blk_put_segment(&queue->slots[slot], part->count++,
+    ski_blk_put_segment(queue, slot, part->count++,
                         queue->ranges_address.raw + slot * sizeof(struct ski_blk_range),
                         (uint32_t)sizeof(struct ski_blk_range), 0);
     part->bytes = sectors * SK_BLOCK_SECTOR_BYTES;

@@ -53,8 +53,8 @@ static inline bool start_simple(struct ski_blk_queue *queue, struct sk_block_req
     request->bytes_left = 0;
     request->flush_after = false;
     slot = queue->free_slots[queue->free_count - 1];
-    ski_blk_put_segment(&queue->slots[slot], 0, segment->address.raw, part.bytes,
-                writes ? 0 : SKI_RING_WRITE);
+    ski_blk_put_segment(queue, slot, 0, segment->address.raw, part.bytes,
+                        writes ? 0 : SKI_RING_WRITE);
     ski_blk_start_slot(queue, slot, request, &part);
     return true;
 }
@@ -85,13 +85,17 @@ static void start(struct ski_blk_queue *queue, struct sk_block_request *request)
 static inline void publish(struct ski_blk_queue *queue)
 {
     struct sk_virtio_transport *transport = queue->blk->virtio.transport;
+    uint32_t data = queue->queue.index;
 
-    if (queue->ring.added == queue->ring.published) {
+    if (!ski_ring_has_news(&queue->ring)) {
         return;
     }
-    if (ski_ring_split_publish(&queue->ring)) {
+    if (ski_ring_publish(&queue->ring)) {
+        if (queue->notification_data) {
+            data |= ski_ring_position(&queue->ring) << 16;
+        }
         queue->queue.statistics.notifications++;
-        transport->ops->notify(transport, queue->queue.index);
+        transport->ops->notify(transport, data);
     } else {
         queue->queue.statistics.notifications_avoided++;
     }
@@ -196,30 +200,34 @@ static inline bool end_part(struct ski_blk_queue *queue, uint32_t slot, enum sk_
     return true;
 }
 
-/*
- * Takes one used element.  Stores the request that ended with it, or NULL.
- * False: the device broke the protocol and was stopped.
- */
-static inline bool take_one(struct ski_blk_queue *queue, struct sk_block_request **out_ended)
+/* The slot in flight that an id stands for.  SKI_BLK_NO_SLOT: none; the device was stopped. */
+static inline uint32_t slot_of(struct ski_blk_queue *queue, uint32_t id)
 {
-    uint32_t id = ski_ring_split_take(&queue->ring);
-    uint32_t slot = id < queue->ring.size ? queue->slot_of_head[id] : SKI_BLK_NO_SLOT;
-    struct sk_block_request *request;
-    enum sk_status status;
-    uint8_t answer;
+    uint32_t slot = id < queue->size ? queue->slot_of_head[id] : SKI_BLK_NO_SLOT;
 
-    *out_ended = NULL;
     if (slot == SKI_BLK_NO_SLOT || queue->slots[slot].request == NULL) {
         ski_blk_violated(queue, "completion of a request that is not outstanding: id", id);
-        return false;
+        return SKI_BLK_NO_SLOT;
     }
-    answer = ski_door_load8(&queue->statuses[slot]);
-    status = status_of(answer);
+    return slot;
+}
+
+/*
+ * Ends the part in a slot by the device's answer.  Stores the request that
+ * ended with it, or NULL.  False: the device broke the protocol and was stopped.
+ */
+static inline bool end_slot(struct ski_blk_queue *queue, uint32_t slot,
+                            struct sk_block_request **out_ended)
+{
+    struct sk_block_request *request = queue->slots[slot].request;
+    uint8_t answer = ski_door_load8(&queue->statuses[slot]);
+    enum sk_status status = status_of(answer);
+
+    *out_ended = NULL;
     if (status == SK_ERR_MALFORMED) {
         ski_blk_violated(queue, "completion without an answer: status", answer);
         return false; /* the slot stays in flight and ends with the rest */
     }
-    request = queue->slots[slot].request;
     count_part(queue, request->operation, queue->slots[slot].bytes, status);
     if (end_part(queue, slot, status)) {
         *out_ended = request;
@@ -227,19 +235,48 @@ static inline bool take_one(struct ski_blk_queue *queue, struct sk_block_request
     return true;
 }
 
-static uint32_t harvest(struct ski_blk_queue *queue, uint32_t budget)
+static uint32_t harvest_split(struct ski_blk_queue *queue, uint32_t budget)
 {
+    struct ski_ring_split *ring = &queue->ring.split;
     uint32_t completed = 0;
     uint16_t pending;
 
-    if (ski_ring_split_pending(&queue->ring, &pending) != SK_OK) {
+    if (ski_ring_split_pending(ring, &pending) != SK_OK) {
         ski_blk_violated(queue, "more completions than requests:", pending);
         return 0;
     }
     for (; pending > 0 && completed < budget; pending--) {
+        uint32_t slot = slot_of(queue, ski_ring_split_take(ring));
         struct sk_block_request *ended;
 
-        if (!take_one(queue, &ended)) {
+        if (slot == SKI_BLK_NO_SLOT || !end_slot(queue, slot, &ended)) {
+            break;
+        }
+        if (ended != NULL) {
+            finish(queue, ended);
+            completed++;
+        }
+    }
+    return completed;
+}
+
+/* Parts that end no request are bounded too: each needs a slot in flight. */
+static uint32_t harvest_packed(struct ski_blk_queue *queue, uint32_t budget)
+{
+    struct ski_ring_packed *ring = &queue->ring.packed;
+    uint32_t completed = 0;
+
+    while (completed < budget && ski_ring_packed_is_used(ring)) {
+        uint32_t slot = slot_of(queue, ski_ring_packed_id(ring));
+        struct sk_block_request *ended;
+
+        if (slot == SKI_BLK_NO_SLOT) {
+            break;
+        }
+        ski_ring_packed_skip(ring, queue->indirect ? 1
+                                                   : queue->slots[slot].segments +
+                                                         SKI_BLK_CHAIN_FIXED);
+        if (!end_slot(queue, slot, &ended)) {
             break;
         }
         if (ended != NULL) {
@@ -369,7 +406,8 @@ enum sk_status ski_blk_poll(struct sk_block_queue *face, uint32_t budget, uint32
         completed = finish_refused(queue, budget);
     }
     if (ski_blk_is_ready(queue)) {
-        completed += harvest(queue, budget - completed);
+        completed += queue->ring.is_packed ? harvest_packed(queue, budget - completed)
+                                           : harvest_split(queue, budget - completed);
         queue->polls_since_look++;
         if (completed == 0 || queue->polls_since_look >= POLLS_PER_LOOK) {
             queue->polls_since_look = 0;
@@ -416,7 +454,7 @@ enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
         uint32_t seen = queue->interrupts;
         uint64_t time;
 
-        if (has_work(queue) || ski_ring_split_interrupts_on(&queue->ring)) {
+        if (has_work(queue) || ski_ring_interrupts_on(&queue->ring)) {
             status = SK_OK;
             break;
         }
@@ -437,7 +475,7 @@ enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
         }
     }
     if (ski_blk_is_ready(queue)) {
-        ski_ring_split_interrupts_off(&queue->ring);
+        ski_ring_interrupts_off(&queue->ring);
     }
     return status;
 }

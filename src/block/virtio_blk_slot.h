@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Slots: what a request at the device consists of, and the few stores that
- * start one.  Inline, because they are on every request's way.
+ * start one.  Inline where they are on every request's way in a split ring;
+ * inlining the packed ring's too costs the split one more than it saves there.
  */
 #ifndef SKI_BLOCK_VIRTIO_BLK_SLOT_H
 #define SKI_BLOCK_VIRTIO_BLK_SLOT_H
@@ -42,6 +43,13 @@ static inline uint32_t ski_blk_base_of(const struct ski_blk_queue *queue, uint32
  */
 void ski_blk_end_chain(struct ski_blk_queue *queue, uint32_t slot, uint32_t count);
 
+/*
+ * Makes a slot's chain available in a packed ring.  Descriptors have no fixed
+ * place there: the header and the status are written anew, or the one
+ * descriptor that points at the table.
+ */
+void ski_blk_make_available_packed(struct ski_blk_queue *queue, uint32_t slot);
+
 /* Starts one part in a free slot; the data descriptors are written already. */
 static inline void ski_blk_start_slot(struct ski_blk_queue *queue, uint32_t slot,
                                       struct sk_block_request *request,
@@ -60,15 +68,28 @@ static inline void ski_blk_start_slot(struct ski_blk_queue *queue, uint32_t slot
     private->tick = queue->tick;
     request->parts++;
     queue->free_count--;
-    ski_ring_split_add(&queue->ring, queue->indirect ? (uint16_t)slot : private->base);
+    if (queue->ring.is_packed) {
+        ski_blk_make_available_packed(queue, slot);
+    } else {
+        ski_ring_split_add(&queue->ring.split, queue->indirect ? (uint16_t)slot : private->base);
+    }
 }
 
-/* Links are all to the next descriptor, so a data segment is two words. */
-static inline void ski_blk_put_segment(const struct ski_blk_slot *private, uint32_t index,
+/* One data segment in a packed ring, or in a table of one, where only WRITE counts. */
+void ski_blk_put_segment_packed(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,
+                                uint64_t address, uint32_t bytes, uint32_t flags);
+
+/* One data segment; `flags` is SKI_RING_WRITE or nothing.  Links are all to the next descriptor. */
+static inline void ski_blk_put_segment(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,
                                        uint64_t address, uint32_t bytes, uint32_t flags)
 {
+    const struct ski_blk_slot *private = &queue->slots[slot];
     uint32_t next = private->base + SKI_BLK_CHAIN_DATA + index + 1;
 
+    if (queue->ring.is_packed) {
+        ski_blk_put_segment_packed(queue, slot, index, address, bytes, flags);
+        return;
+    }
     ski_door_store64(&private->data[index].address, address);
     ski_door_store64(&private->data[index].rest,
                      ski_ring_rest(bytes, flags | SKI_RING_NEXT, next));

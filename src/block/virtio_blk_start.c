@@ -33,7 +33,7 @@ enum sk_status ski_blk_check_options(const struct sk_virtio_blk_options *options
 
 /* The parts of one queue in the I/O buffer, as offsets. */
 struct queue_layout {
-    struct ski_ring_split_layout ring;
+    struct ski_ring_layout ring;
     uint64_t headers;
     uint64_t ranges;
     uint64_t statuses;
@@ -76,11 +76,14 @@ void ski_blk_memory_for(const struct sk_virtio_blk_options *options,
                                 count * private_queue_bytes(options->queue_size);
 }
 
-/* The largest power of two that neither the options nor the device exceed. */
+/* The largest size that neither the options nor the device exceed; a power of two if split. */
 static uint32_t choose_size(const struct ski_blk *blk, uint32_t max)
 {
     uint32_t size = blk->options.queue_size;
 
+    if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_RING_PACKED)) {
+        return size < max ? size : max;
+    }
     while (size > max) {
         size /= 2;
     }
@@ -116,6 +119,27 @@ static enum sk_status choose_chains(struct ski_blk_queue *queue, uint32_t size)
     return SK_OK;
 }
 
+/* The negotiated kind of ring at the start of the queue's memory; a packed one is the smaller. */
+static void init_ring(struct ski_blk_queue *queue, void *memory, struct ski_ring_layout *layout)
+{
+    const struct ski_virtio_device *virtio = &queue->blk->virtio;
+    bool event_idx = ski_virtio_device_has(virtio, SK_VIRTIO_F_EVENT_IDX);
+    bool device_order = ski_virtio_device_has(virtio, SK_VIRTIO_F_ORDER_PLATFORM);
+
+    queue->notification_data = ski_virtio_device_has(virtio, SK_VIRTIO_F_NOTIFICATION_DATA);
+    queue->ring.is_packed = ski_virtio_device_has(virtio, SK_VIRTIO_F_RING_PACKED);
+    if (queue->ring.is_packed) {
+        ski_ring_packed_lay_out(queue->size, layout);
+        ski_ring_packed_init(&queue->ring.packed, memory, queue->size, layout);
+        queue->ring.packed.event_idx = event_idx;
+        queue->ring.packed.device_order = device_order;
+    } else {
+        ski_ring_split_init(&queue->ring.split, memory, queue->size, layout);
+        queue->ring.split.event_idx = event_idx;
+        queue->ring.split.device_order = device_order;
+    }
+}
+
 /* Points the queue at its share of the I/O buffer and of the private memory. */
 static void place_queue(struct ski_blk_queue *queue, uint32_t size)
 {
@@ -128,10 +152,9 @@ static void place_queue(struct ski_blk_queue *queue, uint32_t size)
     ski_blk_memory_for(&blk->options, &memory);
     offset = queue->queue.index * memory.queue_bytes;
     base = blk->buffer + offset;
+    queue->size = (uint16_t)size;
     lay_out_queue(size, blk->options.segment_count, &layout);
-    ski_ring_split_init(&queue->ring, base, (uint16_t)size, &layout.ring);
-    queue->ring.event_idx = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_EVENT_IDX);
-    queue->ring.device_order = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_ORDER_PLATFORM);
+    init_ring(queue, base, &layout.ring);
     queue->headers = (struct ski_blk_header SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
         base + layout.headers);
     queue->ranges = (struct ski_blk_range SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
@@ -143,8 +166,8 @@ static void place_queue(struct ski_blk_queue *queue, uint32_t size)
     queue->ranges_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.ranges);
     queue->statuses_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.statuses);
     queue->chains_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.tables);
-    if (!queue->indirect) {
-        queue->chains = queue->ring.descriptors;
+    if (!queue->indirect && !queue->ring.is_packed) {
+        queue->chains = queue->ring.split.descriptors;
     }
     queue->layout = (struct sk_virtio_queue_layout){
         .size = (uint16_t)size,

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "virtio/ring_split.h"
 
-void ski_ring_split_lay_out(uint32_t size, uint32_t alignment,
-                            struct ski_ring_split_layout *out_layout)
+void ski_ring_split_lay_out(uint32_t size, uint32_t alignment, struct ski_ring_layout *out_layout)
 {
     uint64_t mask = (uint64_t)alignment - 1;
 
@@ -13,7 +12,7 @@ void ski_ring_split_lay_out(uint32_t size, uint32_t alignment,
 }
 
 void ski_ring_split_init(struct ski_ring_split *ring, void *memory, uint16_t size,
-                         const struct ski_ring_split_layout *layout)
+                         const struct ski_ring_layout *layout)
 {
     uint8_t SKI_SHARED *shared = ski_door_share(memory);
 

@@ -42,7 +42,7 @@ _Static_assert(sizeof(struct ski_ring_descriptor) == 16, "2.7.5");
 _Static_assert(sizeof(struct ski_ring_used_element) == 8, "2.7.8");
 
 /* Where the parts of a ring lie, as offsets from its first byte. */
-struct ski_ring_split_layout {
+struct ski_ring_layout {
     uint64_t driver_area;
     uint64_t device_area;
     uint64_t bytes; /* of the whole ring */
@@ -73,11 +73,11 @@ struct ski_ring_split {
  * (4 for modern devices, what a legacy device was told otherwise); 2.7, 2.7.2.
  */
 void ski_ring_split_lay_out(uint32_t size, uint32_t alignment,
-                            struct ski_ring_split_layout *out_layout);
+                            struct ski_ring_layout *out_layout);
 
 /* Zeroes the memory and starts at index 0; `memory` is aligned to 16. */
 void ski_ring_split_init(struct ski_ring_split *ring, void *memory, uint16_t size,
-                         const struct ski_ring_split_layout *layout);
+                         const struct ski_ring_layout *layout);
 
 static inline uint64_t ski_ring_rest(uint32_t length, uint32_t flags, uint32_t next)
 {

@@ -632,6 +632,23 @@ static void test_virtio_blk_read__any_memory_of_any_length(void **state)
     blk_rig_deinit(&rig);
 }
 
+static void test_virtio_blk_read__blocks_larger_than_a_chunk(void **state)
+{
+    struct fake_device_config config = default_config();
+    uint8_t *memory;
+
+    (void)state;
+    config.capacity_sectors = 8192;
+    config.blk_size = 1048576;
+    blk_rig_start(&rig, &config, NULL);
+    memory = test_environment_foreign(&rig.env, 0);
+    memset(memory, 0x3c, 2 * 1048576);
+    assert_int_equal(sk_block_write(rig.queue, 2048, memory, 2 * 1048576, 0), SK_OK);
+    assert_memory_equal(rig.fake->storage + 1048576, memory, 2 * 1048576);
+    assert_int_equal(sk_block_read(rig.queue, 0, memory, 512, 0), SK_ERR_SIZE);
+    blk_rig_deinit(&rig);
+}
+
 static void test_virtio_blk_read__bad_arguments(void **state)
 {
     uint8_t *memory;
@@ -980,6 +997,7 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_submit__segments_too_small_for_a_block_are_unsupported),
         cmocka_unit_test(test_virtio_blk_submit__error_in_one_part_fails_the_request_once),
         cmocka_unit_test(test_virtio_blk_read__any_memory_of_any_length),
+        cmocka_unit_test(test_virtio_blk_read__blocks_larger_than_a_chunk),
         cmocka_unit_test(test_virtio_blk_read__bad_arguments),
         cmocka_unit_test(
             test_virtio_blk_read__deadline_stops_the_device_and_recover_brings_it_back),
