@@ -40,6 +40,8 @@ static const struct setting {
     { "segments", NUMBER, &settings.disk.segment_count, 0, "N: pieces of one request (16)" },
     { "indirect", FEATURE, &settings.disk.features, SK_VIRTIO_F_INDIRECT_DESC,
       "on|off: indirect descriptors (on)" },
+    { "packed", FEATURE, &settings.disk.features, SK_VIRTIO_F_RING_PACKED,
+      "on|off: the packed ring, where it is offered (on)" },
     { "event", FEATURE, &settings.disk.features, SK_VIRTIO_F_EVENT_IDX,
       "on|off: event indexes (on)" },
     { "timeout", NUMBER, &settings.timeout_ms, 0, "MS: longest time of one request (10000)" },

@@ -60,25 +60,33 @@ static enum sk_status run(struct sk_block_queue *queue, struct waiter *waiter,
     }
 }
 
-static enum sk_status transfer_chunk(struct sk_block_queue *queue,
-                                     enum sk_block_operation operation, uint64_t sector,
-                                     uint8_t *data, uint64_t bytes, uint64_t deadline_ns)
+/* What one synchronous transfer moves. */
+struct chunk {
+    enum sk_block_operation operation;
+    uint64_t sector;
+    uint8_t *data;
+    uint64_t bytes;
+};
+
+static enum sk_status move_chunk(struct sk_block_queue *queue, const struct chunk *chunk,
+                                 const struct sk_dma_constraints *constraints,
+                                 uint64_t deadline_ns)
 {
     struct sk_dma_segment segments[CHUNK_SEGMENTS];
     struct sk_dma_mapping mapping;
     struct waiter waiter = { .done = false };
-    bool reading = operation == SK_BLOCK_READ;
+    bool reading = chunk->operation == SK_BLOCK_READ;
     enum sk_status status;
     enum sk_status unmapped;
 
-    status = sk_dma_domain_map(queue->device->domain, data, bytes,
-                               reading ? SK_DMA_FROM_DEVICE : SK_DMA_TO_DEVICE, NULL, segments,
-                               CHUNK_SEGMENTS, &mapping);
+    status = sk_dma_domain_map(queue->device->domain, chunk->data, chunk->bytes,
+                               reading ? SK_DMA_FROM_DEVICE : SK_DMA_TO_DEVICE, constraints,
+                               segments, CHUNK_SEGMENTS, &mapping);
     if (status != SK_OK) {
         return status;
     }
-    waiter.request.operation = operation;
-    waiter.request.sector = sector;
+    waiter.request.operation = chunk->operation;
+    waiter.request.sector = chunk->sector;
     waiter.request.segments = mapping.segments;
     waiter.request.segment_count = (uint32_t)mapping.segment_count;
     status = run(queue, &waiter, deadline_ns);
@@ -86,8 +94,23 @@ static enum sk_status transfer_chunk(struct sk_block_queue *queue,
         (void)sk_dma_domain_quarantine(&mapping);
         return status;
     }
-    unmapped = sk_dma_domain_unmap(&mapping, status == SK_OK ? bytes : 0);
+    unmapped = sk_dma_domain_unmap(&mapping, status == SK_OK ? chunk->bytes : 0);
     return status != SK_OK ? status : unmapped;
+}
+
+/*
+ * Memory whose pieces are too odd for the device's few segments to hold a
+ * block goes a second time, as few pieces: that is, by a bounce.
+ */
+static enum sk_status transfer_chunk(struct sk_block_queue *queue, const struct chunk *chunk,
+                                     uint64_t deadline_ns)
+{
+    const struct sk_dma_constraints few = {
+        .segment_count_max = queue->device->info.segment_count_max,
+    };
+    enum sk_status status = move_chunk(queue, chunk, NULL, deadline_ns);
+
+    return status == SK_ERR_UNSUPPORTED ? move_chunk(queue, chunk, &few, deadline_ns) : status;
 }
 
 static enum sk_status transfer(struct sk_block_queue *queue, enum sk_block_operation operation,
@@ -109,15 +132,15 @@ static enum sk_status transfer(struct sk_block_queue *queue, enum sk_block_opera
         return SK_ERR_RANGE;
     }
     while (bytes > 0) {
-        uint64_t chunk = bytes < most ? bytes : most;
-        enum sk_status status = transfer_chunk(queue, operation, sector, data, chunk, deadline_ns);
+        struct chunk chunk = { operation, sector, data, bytes < most ? bytes : most };
+        enum sk_status status = transfer_chunk(queue, &chunk, deadline_ns);
 
         if (status != SK_OK) {
             return status;
         }
-        sector += chunk / SK_BLOCK_SECTOR_BYTES;
-        data += chunk;
-        bytes -= chunk;
+        sector += chunk.bytes / SK_BLOCK_SECTOR_BYTES;
+        data += chunk.bytes;
+        bytes -= chunk.bytes;
     }
     return SK_OK;
 }

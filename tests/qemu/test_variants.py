@@ -52,7 +52,18 @@ def test_features__not_offered(folder):
 
 
 def test_features__more_offered_than_we_know(folder):
-    works(folder, "packed=on" if TRANSPORT == "mmio" else "any_layout=off")
+    works(folder, "any_layout=off")
+
+
+def test_packed__with_and_without_tables_events_and_interrupts(folder):
+    if TRANSPORT != "mmio":
+        return works(folder)  # a legacy device offers none of it
+    for properties in ("", ",indirect_desc=off", ",event_idx=off", ",queue-size=4"):
+        for options in ("", "irq=off"):
+            run = works(folder, "packed=on" + properties, options)
+            assert " RING_PACKED" in run.text.split("negotiated")[1].split("\n")[0]
+    run = works(folder, "packed=on", "packed=off")
+    assert " RING_PACKED" not in run.text.split("negotiated")[1].split("\n")[0]
 
 
 def test_features__addresses_of_the_platform(folder):

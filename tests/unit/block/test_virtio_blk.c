@@ -649,6 +649,33 @@ static void test_virtio_blk_read__blocks_larger_than_a_chunk(void **state)
     blk_rig_deinit(&rig);
 }
 
+static void test_virtio_blk_read__odd_memory_through_few_segments(void **state)
+{
+    static const uint32_t seg_max[] = { 1, 2, 3 };
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        for (unsigned indirect = 0; indirect < 2; indirect++) {
+            struct fake_device_config config = default_config();
+            uint8_t *memory;
+
+            config.seg_max = seg_max[i];
+            config.features &= indirect ? UINT64_MAX : ~bit(SK_VIRTIO_F_INDIRECT_DESC);
+            blk_rig_start(&rig, &config, NULL);
+            memory = test_environment_foreign(&rig.env, 1);
+            for (size_t j = 0; j < 65536; j++) {
+                memory[j + 7] = (uint8_t)(j + j / 256);
+            }
+            assert_int_equal(sk_block_write(rig.queue, 3, memory + 7, 65536, 0), SK_OK);
+            assert_memory_equal(rig.fake->storage + 3 * 512, memory + 7, 65536);
+            memset(memory, 0, 65536 + 7);
+            assert_int_equal(sk_block_read(rig.queue, 3, memory + 7, 65536, 0), SK_OK);
+            assert_memory_equal(rig.fake->storage + 3 * 512, memory + 7, 65536);
+            blk_rig_deinit(&rig);
+        }
+    }
+}
+
 static void test_virtio_blk_read__bad_arguments(void **state)
 {
     uint8_t *memory;
@@ -998,6 +1025,7 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_submit__error_in_one_part_fails_the_request_once),
         cmocka_unit_test(test_virtio_blk_read__any_memory_of_any_length),
         cmocka_unit_test(test_virtio_blk_read__blocks_larger_than_a_chunk),
+        cmocka_unit_test(test_virtio_blk_read__odd_memory_through_few_segments),
         cmocka_unit_test(test_virtio_blk_read__bad_arguments),
         cmocka_unit_test(
             test_virtio_blk_read__deadline_stops_the_device_and_recover_brings_it_back),
