@@ -413,7 +413,7 @@ FAULTS = {
     ],
     "feature_table": [
         changed("README.md", r"^\| `FLUSH` \| yes", "| `FLUSH` | no"),
-        changed("README.md", r"^\| `RING_PACKED` \| no", "| `RING_PACKED` | yes"),
+        changed("README.md", r"^\| `IN_ORDER` \| no", "| `IN_ORDER` | yes"),
         changed("README.md", r"^\| `RING_RESET` \|[^\n]*\n", ""),
     ],
     "layout_is_complete": [
