@@ -36,6 +36,9 @@ struct mode {
 #define NO_INDIRECT SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC)
 #define NO_EVENT    SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX)
 
+#define OFFERED                                                                               \
+    (SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) | \
+     SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_SEG_MAX) | SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_FLUSH))
 #define PACKED      SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED)
 
 static const struct mode modes[] = {
@@ -134,12 +137,7 @@ static void make_memory(void)
 static void make_device(const struct mode *mode)
 {
     struct fast_device_config config = {
-        .features = (SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC) |
-                     SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) |
-                     SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_SEG_MAX) |
-                     SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_FLUSH)) &
-                        ~mode->without |
-                    mode->with,
+        .features = (OFFERED & ~mode->without) | mode->with,
         .capacity_sectors = UINT64_C(1) << 24,
         .queue_size_max = 32768,
         .seg_max = 254,
