@@ -8,7 +8,7 @@
  * Ownership: the driver is constant data.  To change options, copy the struct
  * and set `options`; both outlive the nodes bound with it.
  * Calling: see `driver.h`.
- * Spec: Virtio 1.2, 5.2 "Block Device", 2.6 and 2.7 "Virtqueues".
+ * Spec: Virtio 1.2, 5.2 "Block Device", 2.7 and 2.8 "Virtqueues".
  */
 #ifndef SKIO_VIRTIO_BLK_H
 #define SKIO_VIRTIO_BLK_H

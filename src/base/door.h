@@ -208,14 +208,6 @@ static inline void ski_door_copy_out(void *to, const uint8_t SKI_SHARED *from, s
     (void)memcpy(to, (const void *)from, bytes);
 }
 
-/* Copies out bytes that nothing is decided on; the copy is private. */
-static inline void ski_door_copy(void *to, const uint8_t SKI_SHARED *from, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        ((uint8_t *)to)[i] = ski_door_load8(from + i);
-    }
-}
-
 SKI_DOOR_CLOSE_
 
 /* Reads `width` (1, 2, 4) bytes of a register, in the device's byte order made ours (little-endian). */

@@ -148,8 +148,8 @@ static enum sk_status read_identity(struct ski_blk *blk)
         }
     }
     if (request->status == SK_OK) {
-        ski_door_copy(blk->block.info.identity, ski_door_share(blk->scratch),
-                      SK_BLOCK_IDENTITY_BYTES);
+        ski_door_copy_out(blk->block.info.identity, ski_door_share(blk->scratch),
+                          SK_BLOCK_IDENTITY_BYTES);
     }
     return blk->block.state == SK_BLOCK_STATE_READY ? SK_OK : request->status;
 }

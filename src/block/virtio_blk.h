@@ -15,9 +15,9 @@
  *
  * A slot is everything one request at the device needs: a header, a status
  * byte and a chain of descriptors, whose unchanging parts are written once at
- * the start.  Slot and chain head correspond one to one, so the ids that the
- * device returns are checked against private memory and free lists never
- * touch shared memory.
+ * the start.  Slots and the ids that the device returns (chain heads, or buffer
+ * ids of a packed ring) correspond one to one: they are checked against private
+ * memory, and free lists never touch shared memory.
  *
  * The life of the device is one atomic state.  Whoever finds a fault moves it
  * from READY to RESETTING, resets, and leaves BROKEN (quiet) or IN_DOUBT (not
