@@ -176,7 +176,7 @@ static uint32_t drain_packed(struct fast_device *fast, struct fast_queue *queue)
         __atomic_store_n(&queue->used_head[0], (uint16_t)(view.next | (uint32_t)view.wrap << 15),
                          __ATOMIC_RELAXED);
     }
-    fast->completions += done;
+    queue->completions += done;
     if (fast->config.interrupt != NULL) {
         tell_packed(fast, queue, descriptors);
     }
@@ -208,7 +208,7 @@ static uint32_t drain_split(struct fast_device *fast, struct fast_queue *queue)
         __atomic_store_n((uint16_t *)(void *)&ring[queue->size],
                          (uint16_t)(old + count + fast->event_lead), __ATOMIC_RELAXED);
     }
-    fast->completions += count;
+    queue->completions += count;
     if (fast->config.interrupt != NULL) {
         tell(fast, queue, old);
     }
@@ -294,11 +294,21 @@ static uint32_t read(void *context, uint64_t offset, unsigned width)
     return value;
 }
 
+static void reset_queues(struct fast_device *fast)
+{
+    for (uint32_t i = 0; i < FAST_QUEUES_MAX; i++) {
+        struct fast_queue *queue = &fast->queues[i];
+
+        *queue = (struct fast_queue){ .completions = queue->completions,
+                                      .notifications = queue->notifications };
+    }
+}
+
 static void write_status(struct fast_device *fast, uint32_t value)
 {
     fast->status = value;
     if (value == 0) {
-        memset(fast->queues, 0, sizeof(fast->queues));
+        reset_queues(fast);
         fast->accepted = 0;
         fast->interrupt_status = 0;
     }
@@ -352,16 +362,23 @@ static void write_register(struct fast_device *fast, uint64_t offset, uint32_t v
     }
 }
 
+static void ring_doorbell(struct fast_device *fast, uint32_t index)
+{
+    struct fast_queue *queue = &fast->queues[index % FAST_QUEUES_MAX];
+
+    queue->notifications++;
+    if (!fast->config.polls && queue->ready) {
+        (void)drain(fast, queue);
+    }
+}
+
 static void write(void *context, uint64_t offset, unsigned width, uint32_t value)
 {
     struct fast_device *fast = context;
 
     (void)width;
     if (offset == 0x050) {
-        fast->notifications++;
-        if (!fast->config.polls && value < FAST_QUEUES_MAX && fast->queues[value].ready) {
-            (void)drain(fast, &fast->queues[value]);
-        }
+        ring_doorbell(fast, value);
     } else if (offset < 0x100) {
         write_register(fast, offset, value);
     }
@@ -389,4 +406,24 @@ void fast_device_init(struct fast_device *fast, const struct fast_device_config 
     memcpy(fast->config_space + 12, &config->seg_max, 4);
     memcpy(fast->config_space + 20, &blk_size, 4);
     memcpy(fast->config_space + 34, &fast->config.queue_count, 2);
+}
+
+uint64_t fast_device_completions(const struct fast_device *fast)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < FAST_QUEUES_MAX; i++) {
+        sum += fast->queues[i].completions;
+    }
+    return sum;
+}
+
+uint64_t fast_device_notifications(const struct fast_device *fast)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < FAST_QUEUES_MAX; i++) {
+        sum += fast->queues[i].notifications;
+    }
+    return sum;
 }

@@ -20,6 +20,7 @@
 #include <skio/virtio_blk.h>
 
 #define FAST_QUEUES_MAX 8
+#define FAST_LINE_BYTES 128 /* two cache lines: processors fetch the neighbour too */
 
 struct fast_device_config {
     uint64_t features;         /* offered; VERSION_1 is added */
@@ -40,8 +41,9 @@ struct fast_device_config {
 struct fast_descriptor;
 struct fast_used;
 
+/* On cache lines of its own: each queue may be driven by a core of its own. */
 struct fast_queue {
-    struct fast_descriptor *table;
+    _Alignas(FAST_LINE_BYTES) struct fast_descriptor *table;
     uint16_t *avail; /* flags, index, ring, event */
     uint16_t *used_head;
     struct fast_used *used;
@@ -53,13 +55,13 @@ struct fast_queue {
     uint32_t next;   /* packed: the descriptor to read and to write */
     uint32_t size;
     uint64_t address[3];
+    uint64_t completions;   /* these two outlive a reset */
+    uint64_t notifications;
 };
 
 struct fast_device {
     struct fast_device_config config;
     struct sk_mmio mmio; /* what a platform's map_mmio answers */
-    uint64_t completions;
-    uint64_t notifications;
     /* Private. */
     bool event_index;
     uint16_t event_lead;
@@ -78,5 +80,9 @@ void fast_device_init(struct fast_device *fast, const struct fast_device_config 
 
 /* Finishes everything that is in the rings; returns how many requests. */
 uint32_t fast_device_run(struct fast_device *fast);
+
+/* Requests finished and notifications seen, on all queues, since init. */
+uint64_t fast_device_completions(const struct fast_device *fast);
+uint64_t fast_device_notifications(const struct fast_device *fast);
 
 #endif

@@ -165,7 +165,7 @@ static void run_with(uint64_t features)
     keep_busy(sk_block_get_queue(disk, 0), &segment);
     atomic_store(&bench.stop, true);
     assert_int_equal(pthread_join(bench.thread, NULL), 0);
-    assert_true(bench.fast.completions >= REQUESTS);
+    assert_true(fast_device_completions(&bench.fast) >= REQUESTS);
     assert_int_equal(bench.driver.remove(&bench.driver, &bench.node), SK_OK);
     sk_device_node_unclaim(&bench.node);
     assert_int_equal(sk_io_buffer_destroy(&data), SK_OK);
