@@ -86,8 +86,9 @@ struct ski_blk_slot {
 
 struct ski_blk;
 
+/* On cache lines of its own: queues are driven by different cores. */
 struct ski_blk_queue {
-    struct sk_block_queue queue; /* first: the public face */
+    _Alignas(64) struct sk_block_queue queue; /* first: the public face */
     struct ski_blk *blk;
     struct ski_ring ring;
     uint16_t size; /* entries of the ring */

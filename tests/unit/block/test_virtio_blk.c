@@ -852,6 +852,23 @@ static void test_virtio_blk_queues__each_works_alone(void **state)
     blk_rig_deinit(&rig);
 }
 
+/* Two cores that write to the same line cost each other more than a request takes. */
+static void test_virtio_blk_queues__are_on_cache_lines_of_their_own(void **state)
+{
+    struct fake_device_config config = default_config();
+    struct sk_virtio_blk_options options = blk_rig_options();
+
+    (void)state;
+    config.features |= bit(SK_VIRTIO_BLK_F_MQ);
+    config.queue_count = 3;
+    options.queue_count = 3;
+    blk_rig_start(&rig, &config, &options);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal((uintptr_t)sk_block_get_queue(rig.disk, i) % 64, 0);
+    }
+    blk_rig_deinit(&rig);
+}
+
 static void test_virtio_blk_queues__a_fault_on_one_ends_the_requests_of_all(void **state)
 {
     struct fake_device_config config = default_config();
@@ -1035,6 +1052,7 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_poll__asks_for_no_interrupts),
         cmocka_unit_test(test_virtio_blk_ring__all_shapes_pass_the_wrap),
         cmocka_unit_test(test_virtio_blk_queues__each_works_alone),
+        cmocka_unit_test(test_virtio_blk_queues__are_on_cache_lines_of_their_own),
         cmocka_unit_test(test_virtio_blk_queues__a_fault_on_one_ends_the_requests_of_all),
         cmocka_unit_test(test_virtio_blk_remove__requests_in_flight_end_as_gone),
         cmocka_unit_test(test_virtio_blk_remove__can_be_probed_again),
