@@ -26,9 +26,10 @@ enum shell_result command_write(const struct shell_call *call);
 enum shell_result command_fill(const struct shell_call *call);
 enum shell_result command_verify(const struct shell_call *call);
 
-/* commands_hash.c, commands_bench.c */
+/* commands_hash.c, commands_bench.c, commands_scrub.c */
 enum shell_result command_hash(const struct shell_call *call);
 enum shell_result command_bench(const struct shell_call *call);
+enum shell_result command_scrub(const struct shell_call *call);
 
 /* For all of them: the word at `index` as a number; false, and said, if it is none. */
 bool command_number(const struct shell_call *call, const char *command, size_t index,

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""The extents that the kernel's `scrub` writes, and the image that they leave.
+
+The same arithmetic as kernel/lib/extents.c: from one seed both sides know every extent and every
+byte, so the host compares whole images without having been told what was written.
+"""
+MASK = (1 << 64) - 1
+SECTOR = 512
+WORDS = SECTOR // 8
+BYTES = 65536
+PLAIN, DURABLE, ZEROES = range(3)
+
+
+def mix(value):
+    value = (value + 0x9e3779b97f4a7c15) & MASK
+    value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9 & MASK
+    value = (value ^ value >> 27) * 0x94d049bb133111eb & MASK
+    return value ^ value >> 31
+
+
+# Word i of a sector is a base of its own, exclusive-or mix(i): one product for all of them.
+EACH = sum(1 << 64 * i for i in range(2, WORDS))
+TABLE = sum(mix(i) << 64 * i for i in range(2, WORDS))
+
+
+class Extents:
+    """Those of a seed in a part of a disk; `capacity` and the part's ends in sectors."""
+
+    def __init__(self, seed, capacity, block_bytes=SECTOR, part=(0, 1)):
+        self.seed = mix(seed)
+        self.block = block_bytes // SECTOR
+        blocks = capacity // self.block
+        which, parts = part
+        self.first = blocks // parts * which
+        self.blocks = blocks // parts
+
+    def random(self, number, which):
+        return mix(self.seed ^ (number * 16 + which & MASK))
+
+    def get(self, number):
+        """(sector, sectors, kind)"""
+        random = self.random(number, 0)
+        limit = min(BYTES // SECTOR // self.block, self.blocks) >> random % 4
+        blocks = 1 if limit == 0 else 1 + random // 4 % limit
+        places = self.blocks - blocks + 1
+        place = self.random(number, 1) % places
+        if number < 2:
+            place = places - 1 if number == 0 else 0
+        kind = {0: DURABLE, 1: ZEROES}.get(self.random(number, 2) % 16, PLAIN)
+        return (self.first + place) * self.block, blocks * self.block, kind
+
+    def content(self, number, kind, sector):
+        if kind == ZEROES:
+            return bytes(SECTOR)
+        base = mix(self.seed ^ mix(number) ^ sector)
+        return (base * EACH ^ TABLE | number << 64 | sector).to_bytes(SECTOR, "little")
+
+
+class Written:
+    """What the sectors hold after extents [0, count) were written in their order."""
+
+    def __init__(self, extents, count, failed=()):
+        self.extents = extents
+        self.kinds = {}
+        self.last = {}      # sector: the numbers of those that wrote it, the last one last
+        failed = set(failed)
+        for number in range(count):
+            sector, sectors, kind = extents.get(number)
+            self.kinds[number] = kind
+            for each in range(sector, sector + sectors):
+                # What a failed write left is not known: it, or what was there before.
+                if number in failed:
+                    self.last.setdefault(each, [None]).append(number)
+                else:
+                    self.last[each] = [number]
+
+    def allowed(self, sector, before):
+        """All contents that the sector may have; `before` is what it held at first."""
+        return [before if number is None
+                else self.extents.content(number, self.kinds[number], sector)
+                for number in self.last.get(sector, [None])]
+
+
+def differences(written, before, after):
+    """The sectors of image `after` that hold what they must not; `before` is the image at first."""
+    assert len(before) == len(after), "the image's size changed"
+    wrong = []
+    for at in range(0, len(before), SECTOR):
+        old, new = before[at:at + SECTOR], after[at:at + SECTOR]
+        if at // SECTOR in written.last:
+            if new not in written.allowed(at // SECTOR, old):
+                wrong.append(at // SECTOR)
+        elif new != old:
+            wrong.append(at // SECTOR)
+    return wrong
+
+
+def apply(extents, count, before):
+    """The image `before` with extents [0, count) written to it."""
+    image = bytearray(before)
+    written = Written(extents, count)
+    for sector, numbers in written.last.items():
+        number = numbers[-1]
+        image[sector * SECTOR:(sector + 1) * SECTOR] = \
+            extents.content(number, written.kinds[number], sector)
+    return bytes(image)
