@@ -23,6 +23,7 @@ enum sk_device_bus {
     SK_DEVICE_BUS_NONE,
     SK_DEVICE_BUS_PLATFORM, /* described by a device tree or by hand */
     SK_DEVICE_BUS_PCI,
+    SK_DEVICE_BUS_VIRTIO, /* reached by a transport that somebody opened already */
     SK_DEVICE_BUS_COUNT
 };
 
@@ -58,12 +59,13 @@ struct sk_device_identity {
     /* Platform: zero-terminated strings one after another, most specific first. */
     const char *compatible;
     size_t compatible_bytes;
-    /* PCI. */
+    /* PCI; virtio: `device` is the device type, SK_VIRTIO_DEVICE_*. */
     uint16_t vendor;
     uint16_t device;
 };
 
 struct sk_driver;
+struct sk_virtio_transport;
 
 struct sk_device_node {
     /* From the bus. */
@@ -75,6 +77,8 @@ struct sk_device_node {
     const struct sk_interrupt *interrupts;
     size_t interrupt_count;
     struct sk_dma_domain *domain; /* NULL: the device does no DMA */
+    struct sk_virtio_transport *transport; /* virtio: open; whoever opened it closes it, after the
+                                            * driver's remove.  NULL on other buses */
 
     /* Injected before the probe. */
     struct sk_io_buffer *dma_buffer; /* NULL: none */

@@ -23,7 +23,7 @@ struct sk_device_match {
     enum sk_device_bus bus;
     const char *compatible; /* platform: equal to one of the node's strings */
     uint16_t vendor;        /* PCI: both equal */
-    uint16_t device;
+    uint16_t device;        /* virtio: equal, SK_VIRTIO_DEVICE_* */
 };
 
 /* What a driver needs before it is probed. */

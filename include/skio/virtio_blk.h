@@ -69,6 +69,15 @@ struct sk_virtio_blk_options {
  */
 extern const struct sk_driver sk_virtio_blk_mmio_driver;
 
+/*
+ * The driver over a transport that is open already (`node->transport`):
+ * matches SK_DEVICE_BUS_VIRTIO with SK_VIRTIO_DEVICE_BLOCK.  vhost-user comes this way, and
+ * so may any transport of a port's own.  Its probe returns what the one over
+ * MMIO does; SK_ERR_INVALID too if the node has no transport, SK_ERR_UNSUPPORTED if the
+ * device is of another type, and SK_ERR_BROKEN if the transport lost the device.
+ */
+extern const struct sk_driver sk_virtio_blk_driver;
+
 /* The name of a feature bit, of block devices or of virtio itself; NULL if unknown. */
 const char *sk_virtio_blk_feature_name(unsigned bit);
 

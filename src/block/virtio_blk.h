@@ -12,6 +12,7 @@
  *   virtio_blk_slot.h/.c slots and their chains
  *   virtio_blk_events.c  time, interrupts, configuration changes, faults
  *   virtio_blk_mmio.c    the driver over MMIO
+ *   virtio_blk_open.c    the driver over a transport that is open already
  *
  * A slot is everything one request at the device needs: a header, a status
  * byte and a chain of descriptors, whose unchanging parts are written once at

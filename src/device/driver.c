@@ -9,8 +9,11 @@ static bool match_fits(const struct sk_device_match *match, const struct sk_devi
     if (match->bus == SK_DEVICE_BUS_PLATFORM) {
         return sk_device_node_is_compatible(node, match->compatible);
     }
-    return match->bus == SK_DEVICE_BUS_PCI && match->vendor == node->identity.vendor &&
-           match->device == node->identity.device;
+    if (match->device != node->identity.device) {
+        return false;
+    }
+    return match->bus == SK_DEVICE_BUS_VIRTIO ||
+           (match->bus == SK_DEVICE_BUS_PCI && match->vendor == node->identity.vendor);
 }
 
 bool sk_driver_matches(const struct sk_driver *driver, const struct sk_device_node *node)

@@ -49,6 +49,23 @@ static void test_driver_matches__pci_needs_both_numbers(void **state)
     assert_false(sk_driver_matches(&driver, &node));
 }
 
+static void test_driver_matches__virtio_needs_the_device_type(void **state)
+{
+    const struct sk_device_match block = { .bus = SK_DEVICE_BUS_VIRTIO, .device = 2 };
+    const struct sk_driver disks = { .name = "x", .matches = &block, .match_count = 1 };
+    struct sk_device_node node = { .name = "node",
+                                   .identity = { .bus = SK_DEVICE_BUS_VIRTIO, .vendor = 0x1af4,
+                                                 .device = 2 } };
+
+    (void)state;
+    assert_true(sk_driver_matches(&disks, &node));
+    node.identity.device = 1;
+    assert_false(sk_driver_matches(&disks, &node));
+    node.identity.device = 2;
+    node.identity.bus = SK_DEVICE_BUS_PCI;
+    assert_false(sk_driver_matches(&disks, &node));
+}
+
 static void test_driver_matches__another_bus_never_fits(void **state)
 {
     struct sk_device_node node = platform_node("toy,one");
@@ -82,6 +99,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_driver_matches__any_entry_fits),
         cmocka_unit_test(test_driver_matches__pci_needs_both_numbers),
+        cmocka_unit_test(test_driver_matches__virtio_needs_the_device_type),
         cmocka_unit_test(test_driver_matches__another_bus_never_fits),
         cmocka_unit_test(test_driver_matches__missing_parts_match_nothing),
     };
