@@ -183,6 +183,27 @@ def check_kernel_uses_public_headers(root):
     return problems
 
 
+def check_hosted_uses_public_headers(root):
+    """hosted/ sees the library as a stranger does, and nothing below it knows hosted/."""
+    problems = []
+    for path, name in files(root, "hosted/**/*.[ch]"):
+        public = name.startswith("hosted/include/")
+        for line, kind, target in includes(path):
+            allowed = (room_of_public(target) or target in FREESTANDING
+                       or target.startswith("skio_hosted/")) if kind == "<" else (
+                not public and any((folder / target).resolve().is_relative_to(root / "hosted/src")
+                                   and (folder / target).is_file()
+                                   for folder in (path.parent, root / "hosted/src")))
+            system = kind == "<" and not target.startswith("skio") and not public
+            if not allowed and not system:
+                problems.append("%s:%d: may not include %s" % (name, line, target))
+    for path, name in files(root, "include/**/*.h", "src/**/*.[ch]", "kernel/**/*.[ch]"):
+        for line, _, target in includes(path):
+            if re.search(r"hosted|vhost", target):
+                problems.append("%s:%d: may not include %s" % (name, line, target))
+    return problems
+
+
 # --- what the compiled library refers to ----------------------------------------------------
 
 object_cache = {}
@@ -284,9 +305,10 @@ def check_headers_alone(root):
 
     def attempt(job):
         (compiler, standard, language), (_, name) = job
-        header = name.removeprefix("include/")
+        header = re.sub(r"^(hosted/)?include/", "", name)
         result = subprocess.run(
             [compiler, "-x", language, "-std=" + standard, *WARNINGS, "-I", root / "include",
+             "-I", root / "hosted/include",
              *(["-Wno-shadow"] if language == "c++" else []), "-fsyntax-only", "-"],
             input="#include <%s>\n#include <%s>\n" % (header, header),
             capture_output=True, text=True)
@@ -295,7 +317,7 @@ def check_headers_alone(root):
         return "%s: %s as %s:\n%s" % (name, compiler, standard, result.stderr)
 
     jobs = [(compiler, header) for compiler in compilers
-            for header in files(root, "include/skio/*.h")]
+            for header in files(root, "include/skio/*.h", "hosted/include/*/*.h")]
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
         return [problem for problem in pool.map(attempt, jobs) if problem]
 
@@ -402,7 +424,8 @@ def check_inline_assembly_in_arch(root):
 def check_function_length(root):
     """No function is longer than FUNCTION_LINES_MAX lines."""
     problems = []
-    for path, name in files(root, "src/**/*.[ch]", "kernel/**/*.[ch]", "include/**/*.h"):
+    for path, name in files(root, "src/**/*.[ch]", "kernel/**/*.[ch]", "include/**/*.h",
+                            "hosted/**/*.[ch]"):
         start = None
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if line.startswith("{"):
@@ -426,9 +449,11 @@ def check_spdx(root):
 
 def check_documents_name_what_exists(root):
     """Every sk_ and SK_ name in the documents exists in a public header."""
-    headers = "\n".join(path.read_text() for path, _ in files(root, "include/skio/*.h"))
+    headers = "\n".join(path.read_text() for path, _ in files(root, "include/skio/*.h",
+                                                               "hosted/include/*/*.h"))
     exists = set(re.findall(r"\b(?:sk|SK)_\w+", headers))
-    stems = {path.stem for path, _ in files(root, "src/*/*.[ch]", "include/skio/*.h")}
+    stems = {path.stem for path, _ in files(root, "src/*/*.[ch]", "include/skio/*.h",
+                                            "hosted/src/*.[ch]", "hosted/include/*/*.h")}
     problems = []
     for path, name in documents(root):
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -576,6 +601,14 @@ FAULTS = {
         added("kernel/fault.c", SOURCE + '#include "../src/base/bytes.h"\n'),
         added("kernel/fault.c", SOURCE + "#include <stdio.h>\n"),
     ],
+    "hosted_uses_public_headers": [
+        added("hosted/src/fault.c", SOURCE + '#include "base/door.h"\n'),
+        added("hosted/src/fault.c", SOURCE + '#include "../../src/base/bytes.h"\n'),
+        added("hosted/include/skio_hosted/fault.h", SOURCE + "#include <stdio.h>\n"),
+        added("hosted/include/skio_hosted/fault.h", SOURCE + '#include "vhost_user_message.h"\n'),
+        added("src/block/fault.c", SOURCE + "#include <skio_hosted/process.h>\n"),
+        added("kernel/fault.c", SOURCE + "#include <skio_hosted/process.h>\n"),
+    ],
     "drivers_cannot_allocate": [
         added("src/virtio/fault.c", SOURCE + "#include <skio/io_buffer.h>\n"
               "int ski_fault(struct sk_io_buffer *b, struct sk_dma_domain *d)\n"
@@ -606,6 +639,7 @@ FAULTS = {
     ],
     "headers_alone": [
         added("include/skio/fault.h", SOURCE + "size_t sk_fault_size(void);\n"),
+        added("hosted/include/skio_hosted/fault.h", SOURCE + "size_t sk_fault_size(void);\n"),
         added("include/skio/fault.h", SOURCE + "struct sk_fault { int class; };\n"),
         added("include/skio/fault.h", SOURCE + "#include <stddef.h>\n"
               "static inline size_t sk_fault_size(void) { return 1; }\n"),
@@ -635,6 +669,7 @@ FAULTS = {
     ],
     "function_length": [
         added("src/base/fault.c", SOURCE + "void f(void)\n{\n" + "    ;\n" * 81 + "}\n"),
+        added("hosted/src/fault.c", SOURCE + "void f(void)\n{\n" + "    ;\n" * 81 + "}\n"),
     ],
     "spdx": [
         added("src/base/fault.c", "int ski_fault(void);\n"),
