@@ -46,6 +46,35 @@ static enum sk_status map_mmio(void *context, sk_paddr base, uint64_t bytes,
     return SK_OK;
 }
 
+static enum sk_status attach_interrupt(void *context, const struct sk_interrupt *interrupt,
+                                       void (*handler)(void *argument), void *argument)
+{
+    struct bench_disk *disk = context;
+
+    (void)interrupt;
+    disk->handler = handler;
+    disk->handler_argument = argument;
+    return SK_OK;
+}
+
+static void detach_interrupt(void *context, const struct sk_interrupt *interrupt)
+{
+    struct bench_disk *disk = context;
+
+    (void)interrupt;
+    disk->handler = NULL;
+}
+
+/* The device raises its line. */
+static void interrupt(void *context)
+{
+    const struct bench_disk *disk = context;
+
+    if (disk->handler != NULL) {
+        disk->handler(disk->handler_argument);
+    }
+}
+
 void bench_disk_open(struct bench_disk *disk)
 {
     const struct sk_dma_domain_config config = { .platform = &disk->platform,
@@ -60,7 +89,9 @@ void bench_disk_open(struct bench_disk *disk)
     disk->platform = (struct sk_platform){ .context = disk,
                                            .log = &disk->log,
                                            .now_ns = now_ns,
-                                           .map_mmio = map_mmio };
+                                           .map_mmio = map_mmio,
+                                           .attach_interrupt = attach_interrupt,
+                                           .detach_interrupt = detach_interrupt };
     disk->memory = bench_memory(MEMORY_BYTES);
     disk->zone = (struct sk_dma_zone){ disk->memory, { PADDR }, MEMORY_BYTES, 0 };
     disk->window = (struct sk_dma_window){ { PADDR }, { PADDR + DEVICE_OFFSET }, MEMORY_BYTES };
@@ -82,6 +113,8 @@ static void make_device(struct bench_disk *disk, const struct bench_disk_config 
         .memory = disk->memory,
         .daddr = PADDR + DEVICE_OFFSET,
         .bytes = MEMORY_BYTES,
+        .interrupt = config->interrupts ? interrupt : NULL,
+        .interrupt_context = disk,
     };
 
     fast_device_init(&disk->device, &device);
@@ -114,6 +147,8 @@ void bench_disk_start(struct bench_disk *disk, const struct bench_disk_config *c
                                           .platform = &disk->platform,
                                           .ranges = &disk->range,
                                           .range_count = 1,
+                                          .interrupts = &disk->line,
+                                          .interrupt_count = config->interrupts ? 1 : 0,
                                           .domain = &disk->domain,
                                           .dma_buffer = &disk->rings };
     inject(disk);
@@ -144,6 +179,7 @@ struct bench_stream *bench_stream_make(struct bench_disk *disk)
     struct bench_stream *stream = bench_memory(sizeof(*stream));
 
     memset(stream, 0, sizeof(*stream));
+    stream->disk = disk;
     stream->random = 1;
     must(sk_io_buffer_create(&stream->data, &disk->domain, BENCH_BATCH_MAX * READ_BYTES,
                              READ_BYTES),
@@ -165,6 +201,7 @@ struct bench_stream *bench_stream_make(struct bench_disk *disk)
 void bench_stream_run(struct bench_stream *stream, struct sk_block_queue *queue, uint32_t batch,
                       uint64_t rounds)
 {
+    bool waits = stream->disk->node.interrupt_count != 0;
     uint64_t random = stream->random;
 
     for (uint64_t i = 0; i < rounds; i++) {
@@ -176,6 +213,9 @@ void bench_stream_run(struct bench_stream *stream, struct sk_block_queue *queue,
         }
         sk_block_submit(queue, stream->batch, batch);
         while (stream->completed < goal) {
+            if (waits) {
+                must(sk_block_wait(queue, UINT64_MAX), "wait");
+            }
             must(sk_block_poll(queue, 0, NULL), "poll");
         }
     }

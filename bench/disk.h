@@ -23,6 +23,7 @@ struct bench_disk_config {
     uint32_t queue_count;   /* 0: 1 */
     uint32_t queue_size;
     uint32_t segment_count; /* most of one request; more than 1: tables for INDIRECT_DESC */
+    bool interrupts;        /* the device has a line, and streams wait for it before they poll */
 };
 
 struct bench_disk {
@@ -37,6 +38,9 @@ struct bench_disk {
     struct sk_io_buffer rings;
     struct sk_device_node node;
     struct sk_device_range range;
+    struct sk_interrupt line;
+    void (*handler)(void *argument); /* attached to the line */
+    void *handler_argument;
     struct sk_virtio_blk_options options;
     struct sk_driver driver;
     struct sk_block_device *block;
@@ -44,7 +48,7 @@ struct bench_disk {
 
 /* On pages of its own, so that no line of it is another thread's. */
 struct bench_stream {
-    struct sk_block_queue *queue;
+    const struct bench_disk *disk;
     struct sk_io_buffer data;
     uint64_t completed;
     uint64_t *count_too; /* counts each completion as well; NULL: nothing does */
@@ -64,7 +68,7 @@ void bench_disk_stop(struct bench_disk *disk);
 /* A stream of reads for any queue of this disk. */
 struct bench_stream *bench_stream_make(struct bench_disk *disk);
 
-/* Submits `rounds` batches, each polled until it is done. */
+/* Submits `rounds` batches, each polled, or waited for and polled, until it is done. */
 void bench_stream_run(struct bench_stream *stream, struct sk_block_queue *queue, uint32_t batch,
                       uint64_t rounds);
 
