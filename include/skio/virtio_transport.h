@@ -56,6 +56,7 @@ SK_BEGIN_DECLS
 /* Where one queue lies, and how long it is. */
 struct sk_virtio_queue_layout {
     uint16_t size;         /* entries */
+    uint16_t interrupt;    /* which of the device's interrupts tells of used buffers */
     sk_daddr descriptors;  /* descriptor area */
     sk_daddr driver_area;  /* available ring, or driver event suppression */
     sk_daddr device_area;  /* used ring, or device event suppression */
@@ -111,7 +112,11 @@ struct sk_virtio_transport_ops {
     /* 2.9.  `data` is what NOTIFICATION_DATA asks for, or the queue's index. */
     void (*notify)(struct sk_virtio_transport *transport, uint32_t data);
 
-    /* Reads and acknowledges; SK_VIRTIO_INTERRUPT_* (unknown bits are dropped). */
+    /*
+     * Reads and acknowledges; SK_VIRTIO_INTERRUPT_* (unknown bits are dropped).
+     * Called at interrupt 0 only: the others mean queues.  A transport whose
+     * interrupts carry no cause answers with every one that it may have had.
+     */
     uint32_t (*take_interrupt)(struct sk_virtio_transport *transport);
 };
 
@@ -123,6 +128,12 @@ struct sk_virtio_transport {
     uint64_t address;        /* for log lines: the registers' physical address */
     uint32_t device_type;    /* SK_VIRTIO_DEVICE_*; 0: nothing there */
     uint32_t vendor;
+    /*
+     * How many interrupts the device has; 0 counts as 1.  One serves everything.
+     * With more, interrupt 0 tells of configuration changes, and each queue's
+     * layout says which of the others is its own.
+     */
+    uint32_t interrupt_count;
     bool legacy;             /* 32 feature bits, no FEATURES_OK, contiguous rings */
     uint32_t ring_alignment; /* legacy: bytes between the ring's parts are padded to this; else 0 */
 };

@@ -110,6 +110,7 @@ static void fill(struct ski_blk *blk, struct sk_device_node *node,
     blk->block.info.driver = "virtio-blk";
     blk->block.info.transport = transport->kind;
     blk->block.state = SK_BLOCK_STATE_RESETTING;
+    ski_blk_place(blk);
 }
 
 /* ---- The device's identity: the first request, and the proof that requests work ----------- */
@@ -156,39 +157,12 @@ static enum sk_status read_identity(struct ski_blk *blk)
 
 /* ---- Probe and remove -------------------------------------------------------------------- */
 
-static enum sk_status attach_interrupt(struct ski_blk *blk)
-{
-    const struct sk_platform *platform = blk->block.platform;
-    enum sk_status status;
-
-    if (platform->attach_interrupt == NULL || blk->node->interrupt_count == 0) {
-        return SK_OK; /* polled */
-    }
-    status = platform->attach_interrupt(platform->context, &blk->node->interrupts[0],
-                                        ski_blk_interrupt, blk);
-    if (status != SK_OK) {
-        return refuse(blk->virtio.transport, status, "cannot attach the interrupt");
-    }
-    blk->interrupt_attached = true;
-    return SK_OK;
-}
-
-static void detach_interrupt(struct ski_blk *blk)
-{
-    const struct sk_platform *platform = blk->block.platform;
-
-    if (blk->interrupt_attached && platform->detach_interrupt != NULL) {
-        platform->detach_interrupt(platform->context, &blk->node->interrupts[0]);
-    }
-    blk->interrupt_attached = false;
-}
-
 /* Ends what the device has; the I/O buffer is let go only if the device is quiet. */
 static enum sk_status close(struct ski_blk *blk)
 {
     bool quiet = blk->block.state == SK_BLOCK_STATE_BROKEN;
 
-    detach_interrupt(blk);
+    ski_blk_detach_interrupts(blk);
     if (quiet) {
         (void)sk_io_buffer_release(blk->node->dma_buffer);
     }
@@ -203,7 +177,7 @@ static enum sk_status open(struct ski_blk *blk)
         return status;
     }
     blk->block.state = SK_BLOCK_STATE_BROKEN; /* nothing was given to the device yet */
-    status = attach_interrupt(blk);
+    status = ski_blk_attach_interrupts(blk);
     if (status == SK_OK) {
         status = ski_blk_start(blk, blk->options.control_timeout_ns);
     }

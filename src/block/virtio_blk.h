@@ -10,7 +10,8 @@
  *   virtio_blk_check.c   which requests are accepted
  *   virtio_blk_part.c    cutting requests into parts
  *   virtio_blk_slot.h/.c slots and their chains
- *   virtio_blk_events.c  time, interrupts, configuration changes, faults
+ *   virtio_blk_events.c  time, configuration changes, faults
+ *   virtio_blk_interrupt.c  interrupts: which serves what, and their handlers
  *   virtio_blk_mmio.c    the driver over MMIO
  *   virtio_blk_open.c    the driver over a transport that is open already
  *
@@ -73,6 +74,9 @@ _Static_assert(sizeof(struct ski_blk_range) == 16, "5.2.6");
 /* Where the driver changes the cache mode; 5.2.4. */
 #define SKI_BLK_CONFIG_WRITEBACK 32u
 
+/* What cores hand to each other in one piece. */
+#define SKI_BLK_LINE_BYTES 64
+
 /* The timeout is counted in ticks of a quarter: a request's age needs no clock. */
 #define SKI_BLK_TICKS_PER_TIMEOUT 4u
 
@@ -89,7 +93,7 @@ struct ski_blk;
 
 /* On cache lines of its own: queues are driven by different cores. */
 struct ski_blk_queue {
-    _Alignas(64) struct sk_block_queue queue; /* first: the public face */
+    _Alignas(SKI_BLK_LINE_BYTES) struct sk_block_queue queue; /* first: the public face */
     struct ski_blk *blk;
     struct ski_ring ring;
     uint16_t size; /* entries of the ring */
@@ -136,8 +140,15 @@ struct ski_blk_queue {
     uint8_t polls_since_look;
     uint32_t config_events_seen;
     uint32_t interrupts_seen;
-    sk_atomic_u32 interrupts; /* counted by the handler; waiters sleep on it */
+
+    /* Counted by the handler, which may run on another core; waiters sleep on it. */
+    _Alignas(SKI_BLK_LINE_BYTES) sk_atomic_u32 interrupts;
 };
+
+_Static_assert(offsetof(struct ski_blk_queue, interrupts) % SKI_BLK_LINE_BYTES == 0 &&
+                   offsetof(struct ski_blk_queue, interrupts) + SKI_BLK_LINE_BYTES ==
+                       sizeof(struct ski_blk_queue),
+               "the counter has a cache line for itself, and so has each queue");
 
 #define SKI_BLK_NO_SLOT  0xffffu
 #define SKI_BLK_NO_CHAIN 0xffffu
@@ -168,16 +179,16 @@ struct ski_blk {
     struct ski_blk_queue *queues;
     struct sk_block_queue **faces; /* what block.queues points at */
     uint32_t queue_count;
-    uint32_t queue_capacity; /* queues that the memory has room for */
+    uint32_t interrupt_count; /* attached; 0: polled, 1: for everything, else see ski_blk_interrupt_of */
     bool flush_offered;
-    bool interrupt_attached;
-    bool holds_buffer;
-    sk_atomic_u32 config_events; /* counted by the handler */
-    enum sk_status reason;       /* why the device was stopped; set before the state */
-    void *scratch;               /* SK_BLOCK_IDENTITY_BYTES in the I/O buffer */
+    void *scratch; /* SK_BLOCK_IDENTITY_BYTES in the I/O buffer */
     sk_daddr scratch_address;
     uint8_t *buffer; /* the I/O buffer */
     sk_daddr buffer_address;
+
+    /* What changes while queues are at work, apart from what each of them reads. */
+    _Alignas(SKI_BLK_LINE_BYTES) sk_atomic_u32 config_events; /* counted by the handler */
+    enum sk_status reason; /* why the device was stopped; set before the state */
     struct sk_log_limit fault_lines;
 };
 
@@ -210,6 +221,9 @@ enum sk_status ski_blk_set_cache(struct sk_block_device *device, enum sk_block_c
 /* Reads the capacity of now into the queue, and for queue 0 into block.info. */
 SK_MUST_CHECK enum sk_status ski_blk_read_capacity(struct ski_blk_queue *queue);
 
+/* Lays the private memory behind `blk` out for the queues that the options want. */
+void ski_blk_place(struct ski_blk *blk);
+
 /* From reset to DRIVER_OK; the state is READY afterwards.  On failure the device was reset. */
 SK_MUST_CHECK enum sk_status ski_blk_start(struct ski_blk *blk, uint64_t timeout_ns);
 
@@ -241,7 +255,25 @@ enum sk_status ski_blk_poll(struct sk_block_queue *face, uint32_t budget, uint32
 enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns);
 enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_ns);
 
-/* The interrupt handler; the argument is the struct ski_blk. */
+/*
+ * Interrupts.  With one of them it serves the configuration and all queues.
+ * With more the first is the configuration's, and queues share the others.
+ * The one of queue `index`, with `count` interrupts attached:
+ */
+static inline uint32_t ski_blk_interrupt_of(uint32_t index, uint32_t count)
+{
+    return count < 2 ? 0 : 1 + index % (count - 1);
+}
+
+/*
+ * Attaches as many as the node, the transport and the platform have, and none
+ * if there are none: the driver polls then.  SK_OK; the platform's status if it
+ * refuses the first one.  One refused later means fewer, and a log line.
+ */
+SK_MUST_CHECK enum sk_status ski_blk_attach_interrupts(struct ski_blk *blk);
+void ski_blk_detach_interrupts(struct ski_blk *blk);
+
+/* The handler of the first interrupt; the argument is the struct ski_blk. */
 void ski_blk_interrupt(void *argument);
 
 /*

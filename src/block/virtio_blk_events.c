@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Time, interrupts, configuration changes and faults. */
+/* Time, configuration changes and faults. */
 #include "block/virtio_blk_slot.h"
 
 #include <skio/checked.h>
@@ -55,7 +55,7 @@ void ski_blk_look_at_clock(struct ski_blk_queue *queue)
     }
     if (ski_virtio_device_needs_reset(&blk->virtio)) {
         ski_blk_violated(queue, "the device needs a reset; tick", queue->tick);
-    } else if (!blk->interrupt_attached) {
+    } else if (blk->interrupt_count == 0) {
         ski_blk_interrupt(blk); /* nobody else would see a configuration change */
     }
 }
@@ -77,22 +77,5 @@ void ski_blk_look_at_events(struct ski_blk_queue *queue)
         ski_blk_violated(queue, "the device needs a reset; event", events);
     } else if (ski_blk_read_capacity(queue) != SK_OK) {
         ski_blk_stop(blk, SK_ERR_MALFORMED);
-    }
-}
-
-void ski_blk_interrupt(void *argument)
-{
-    struct ski_blk *blk = argument;
-    struct sk_virtio_transport *transport = blk->virtio.transport;
-    uint32_t causes = transport->ops->take_interrupt(transport);
-
-    if (causes == 0 || blk->block.state != SK_BLOCK_STATE_READY) {
-        return; /* spurious, or of a device that is not in use: acknowledged, ignored */
-    }
-    if ((causes & SK_VIRTIO_INTERRUPT_CONFIG) != 0) {
-        blk->config_events++;
-    }
-    for (uint32_t i = 0; i < blk->queue_count; i++) {
-        blk->queues[i].interrupts++; /* wakes waiters, for configuration changes too */
     }
 }

@@ -444,7 +444,7 @@ enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
     const struct sk_platform *platform = queue->blk->block.platform;
-    bool interrupts = queue->blk->interrupt_attached;
+    bool interrupts = queue->blk->interrupt_count != 0;
     enum sk_status status = SK_ERR_TIMEOUT;
 
     if (queue->polling) {

@@ -171,6 +171,7 @@ static void place_queue(struct ski_blk_queue *queue, uint32_t size)
     }
     queue->layout = (struct sk_virtio_queue_layout){
         .size = (uint16_t)size,
+        .interrupt = (uint16_t)ski_blk_interrupt_of(queue->queue.index, blk->interrupt_count),
         .descriptors = { blk->buffer_address.raw + offset },
         .driver_area = { blk->buffer_address.raw + offset + layout.ring.driver_area },
         .device_area = { blk->buffer_address.raw + offset + layout.ring.device_area },
@@ -181,7 +182,7 @@ static void place_queue(struct ski_blk_queue *queue, uint32_t size)
 }
 
 /* The private arrays, sized for the largest ring the options allow. */
-static void place_private(struct ski_blk *blk)
+void ski_blk_place(struct ski_blk *blk)
 {
     uint32_t size = blk->options.queue_size;
     uint8_t *at = (uint8_t *)blk + align_up(sizeof(*blk), PRIVATE_ALIGNMENT);
@@ -189,6 +190,7 @@ static void place_private(struct ski_blk *blk)
     blk->queues = (struct ski_blk_queue *)(void *)at;
     at += align_up(blk->options.queue_count * sizeof(struct ski_blk_queue), PRIVATE_ALIGNMENT);
     blk->faces = (struct sk_block_queue **)(void *)at;
+    blk->block.queues = blk->faces;
     at += align_up(blk->options.queue_count * sizeof(struct sk_block_queue *), PRIVATE_ALIGNMENT);
     for (uint32_t i = 0; i < blk->options.queue_count; i++) {
         struct ski_blk_queue *queue = &blk->queues[i];
@@ -270,10 +272,6 @@ enum sk_status ski_blk_start(struct ski_blk *blk, uint64_t timeout_ns)
 {
     enum sk_status status;
 
-    if (blk->queues == NULL) {
-        place_private(blk);
-        blk->block.queues = blk->faces;
-    }
     blk->block.state = SK_BLOCK_STATE_RESETTING; /* the interrupt handler only acknowledges */
     status = start_steps(blk, timeout_ns);
     if (status == SK_OK) {

@@ -85,6 +85,8 @@ struct fake_device_config {
     void *reach_context;
     /* Raises the device's interrupt line.  [no interrupts] */
     void (*interrupt)(void *context);
+    /* Raises a queue's own interrupt, which InterruptStatus does not tell of.  [the line] */
+    void (*queue_interrupt)(void *context, uint32_t queue);
     void *interrupt_context;
 };
 

@@ -479,7 +479,14 @@ void fake_queue_signal(struct fake_device *fake, struct fake_queue *queue)
         wanted = (load16(queue->avail) & NO_INTERRUPT) == 0;
     }
     queue->used_signalled = queue->used_index;
-    if (wanted && !fake_fires(fake, FAKE_FAULT_NO_INTERRUPT, &argument)) {
+    if (!wanted || fake_fires(fake, FAKE_FAULT_NO_INTERRUPT, &argument)) {
+        return;
+    }
+    if (fake->config.queue_interrupt != NULL) {
+        fake->interrupts++;
+        fake->config.queue_interrupt(fake->config.interrupt_context,
+                                     (uint32_t)(queue - fake->queues));
+    } else {
         fake_raise(fake, SK_VIRTIO_INTERRUPT_QUEUE);
     }
 }
