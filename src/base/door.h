@@ -166,6 +166,17 @@ static inline void ski_door_publish16(sk_le16 SKI_SHARED *to, uint16_t value)
 #endif
 }
 
+/* The same for a word whose upper half is what matters; two stores where there is none of 64 bits. */
+static inline void ski_door_publish64(sk_le64 SKI_SHARED *to, uint64_t value)
+{
+#if defined(__x86_64__)
+    (void)__atomic_exchange_n(&((sk_le64 *)to)->raw, sk_le64_make(value).raw, __ATOMIC_SEQ_CST);
+#else
+    ski_door_store64_release(to, value);
+    ski_arch_full_fence();
+#endif
+}
+
 /*
  * The order of a hand-over of payload to a coherent device and back: what was
  * written before is visible to whoever sees a later store; what is read later

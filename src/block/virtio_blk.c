@@ -104,7 +104,7 @@ static void fill(struct ski_blk *blk, struct sk_device_node *node,
     blk->scratch_address =
         sk_daddr_make(address.raw + options->queue_count * memory.queue_bytes);
     blk->block.name = node->name;
-    blk->block.ops = &ski_blk_ops;
+    blk->block.ops = &ski_blk_split_ops;
     blk->block.platform = node->platform;
     blk->block.domain = node->domain;
     blk->block.info.driver = "virtio-blk";
@@ -142,9 +142,9 @@ static enum sk_status read_identity(struct ski_blk *blk)
     struct sk_block_queue *queue = &blk->queues[0].queue;
 
     ski_door_zero(ski_door_share(blk->scratch), SK_BLOCK_IDENTITY_BYTES);
-    ski_blk_submit(queue, &request, 1);
+    sk_block_submit(queue, &request, 1);
     while (!identity.done) {
-        if (ski_blk_poll(queue, 0, NULL) == SK_OK && !identity.done) {
+        if (sk_block_poll(queue, 0, NULL) == SK_OK && !identity.done) {
             (void)ski_blk_wait(queue, UINT64_MAX); /* ends by the driver's own timeout */
         }
     }

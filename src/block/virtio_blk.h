@@ -6,7 +6,8 @@
  *   virtio_blk.c         the driver: needs, probe, remove
  *   virtio_blk_config.c  features and configuration, checked
  *   virtio_blk_start.c   memory layout, start, stop, recovery
- *   virtio_blk_queue.c   a request's way: submit, poll, wait
+ *   virtio_blk_queue.c   a request's way: submit and poll
+ *   virtio_blk_wait.c    sleeping until poll has something to do
  *   virtio_blk_check.c   which requests are accepted
  *   virtio_blk_part.c    cutting requests into parts
  *   virtio_blk_slot.h/.c slots and their chains
@@ -68,8 +69,16 @@ struct ski_blk_range {
 
 #define SKI_BLK_RANGE_UNMAP 1u
 
+/* What a slot shares with the device besides its chain: the header, and the status byte. */
+struct ski_blk_frame {
+    struct ski_blk_header header;
+    uint8_t status;
+    uint8_t padding[15];
+};
+
 _Static_assert(sizeof(struct ski_blk_header) == 16, "5.2.6");
 _Static_assert(sizeof(struct ski_blk_range) == 16, "5.2.6");
+_Static_assert(sizeof(struct ski_blk_frame) == 32, "a slot is found by a shift");
 
 /* Where the driver changes the cache mode; 5.2.4. */
 #define SKI_BLK_CONFIG_WRITEBACK 32u
@@ -83,10 +92,11 @@ _Static_assert(sizeof(struct ski_blk_range) == 16, "5.2.6");
 struct ski_blk_slot {
     struct sk_block_request *request;            /* NULL: free */
     struct ski_ring_descriptor SKI_SHARED *data; /* the chain's first data descriptor */
-    uint32_t bytes;                              /* of data in this part */
-    uint16_t base;     /* the chain's first descriptor, as links count: 0 in a table */
+    struct ski_blk_frame SKI_SHARED *frame;
+    uint32_t bytes;    /* of data in this part */
     uint16_t segments; /* behind which its chain ends now; SKI_BLK_NO_CHAIN */
     uint8_t tick;      /* the queue's tick at its start */
+    bool whole;        /* a read or write that has this part only, and nothing behind it */
 };
 
 struct ski_blk;
@@ -95,37 +105,30 @@ struct ski_blk;
 struct ski_blk_queue {
     _Alignas(SKI_BLK_LINE_BYTES) struct sk_block_queue queue; /* first: the public face */
     struct ski_blk *blk;
+    struct sk_virtio_transport *transport;
     struct ski_ring ring;
     uint16_t size; /* entries of the ring */
     bool notification_data;
-
-    /* Shared memory. */
-    struct ski_ring_descriptor SKI_SHARED *chains;
-    struct ski_blk_header SKI_SHARED *headers;
-    struct ski_blk_range SKI_SHARED *ranges;
-    uint8_t SKI_SHARED *statuses;
-    struct sk_virtio_queue_layout layout; /* as the device was told */
-    sk_daddr chains_address;
-    sk_daddr headers_address;
-    sk_daddr ranges_address;
-    sk_daddr statuses_address;
-
-    /* Private memory. */
-    struct ski_blk_slot *slots;
-    uint16_t *free_slots;   /* a stack */
-    uint16_t *slot_of_head; /* by the id that the device returns; SKI_BLK_NO_SLOT: none */
-    uint32_t free_count;
-    uint32_t slot_count;
-    uint16_t chain_length; /* descriptors of a slot */
     bool indirect;
     bool polling; /* inside poll: submit leaves publishing to it */
 
+    /* Slots, by the id that the device returns for them. */
+    struct ski_blk_slot *slots;
+    uint16_t *free_slots; /* a stack */
+    uint32_t free_count;
+    uint32_t depth;        /* how many slots there are */
+    uint32_t slot_limit;   /* beyond the largest id; of direct chains most ids are no slot's */
+    uint16_t chain_length; /* descriptors of a slot */
+    uint16_t link_mask;    /* of an id: where links count from; 0 in a table */
+    uint8_t tick;          /* of requests' age */
+
     /* Limits of one request, copied for the hot path. */
+    bool read_only;
+    uint32_t simple_last;      /* READ, or WRITE unless read-only */
     uint32_t segment_count_max;
     uint32_t segment_bytes_max;
-    uint32_t sector_mask; /* sectors of a block, less one */
-    uint32_t block_mask;  /* bytes of a block, less one */
-    bool read_only;
+    uint32_t sector_mask;      /* sectors of a block, less one */
+    uint32_t block_mask;       /* bytes of a block, less one */
     uint64_t capacity_sectors;
 
     /* Requests that wait for a slot, and those that only wait for their callback. */
@@ -133,11 +136,19 @@ struct ski_blk_queue {
     struct sk_block_request **waiting_last;
     struct sk_block_request *refused;
     struct sk_block_request **refused_last;
+    struct sk_block_request *flushing; /* written, and waiting for their flush to start */
+
+    /* Shared memory. */
+    struct ski_ring_descriptor SKI_SHARED *chains;
+    struct ski_blk_frame SKI_SHARED *frames;
+    struct ski_blk_range SKI_SHARED *ranges;
+    sk_daddr chains_address;
+    sk_daddr frames_address;
+    sk_daddr ranges_address;
+    struct sk_virtio_queue_layout layout; /* as the device was told */
 
     /* Age and events. */
     uint64_t next_tick_ns;
-    uint8_t tick;
-    uint8_t polls_since_look;
     uint32_t config_events_seen;
     uint32_t interrupts_seen;
 
@@ -150,7 +161,6 @@ _Static_assert(offsetof(struct ski_blk_queue, interrupts) % SKI_BLK_LINE_BYTES =
                        sizeof(struct ski_blk_queue),
                "the counter has a cache line for itself, and so has each queue");
 
-#define SKI_BLK_NO_SLOT  0xffffu
 #define SKI_BLK_NO_CHAIN 0xffffu
 
 /* The configuration space as read, checked and defended; 5.2.4. */
@@ -237,8 +247,9 @@ void ski_blk_stop(struct ski_blk *blk, enum sk_status reason);
 SK_MUST_CHECK enum sk_status ski_blk_quiesce(struct ski_blk *blk, enum sk_status reason,
                                              uint64_t timeout_ns);
 
-/* sk_block_ops of this driver. */
-extern const struct sk_block_ops ski_blk_ops;
+/* What a queue is driven by, chosen when its ring is; the device's own calls are the same in both. */
+extern const struct sk_block_ops ski_blk_split_ops;
+extern const struct sk_block_ops ski_blk_packed_ops;
 
 /* Completes all that a stopped device had or would have had, up to `budget`; how many. */
 uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget);
@@ -249,9 +260,14 @@ void ski_blk_finish_refused(struct ski_blk_queue *queue);
 /* Prepares slots, chains and lists of a queue whose memory is laid out. */
 void ski_blk_queue_reset(struct ski_blk_queue *queue);
 
-void ski_blk_submit(struct sk_block_queue *face, struct sk_block_request *const *requests,
-                    uint32_t count);
-enum sk_status ski_blk_poll(struct sk_block_queue *face, uint32_t budget, uint32_t *out_completed);
+void ski_blk_submit_split(struct sk_block_queue *face, struct sk_block_request *const *requests,
+                          uint32_t count);
+void ski_blk_submit_packed(struct sk_block_queue *face, struct sk_block_request *const *requests,
+                           uint32_t count);
+enum sk_status ski_blk_poll_split(struct sk_block_queue *face, uint32_t budget,
+                                  uint32_t *out_completed);
+enum sk_status ski_blk_poll_packed(struct sk_block_queue *face, uint32_t budget,
+                                   uint32_t *out_completed);
 enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns);
 enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_ns);
 

@@ -33,14 +33,14 @@ void ski_blk_look_at_clock(struct ski_blk_queue *queue)
     uint64_t quarter = blk->options.timeout_ns / SKI_BLK_TICKS_PER_TIMEOUT + 1;
     uint64_t time = ski_blk_now(queue);
 
-    if (time < queue->next_tick_ns || queue->free_count == queue->slot_count) {
+    if (time < queue->next_tick_ns || queue->free_count == queue->depth) {
         return;
     }
     if (!sk_checked_add(time, quarter, &queue->next_tick_ns)) {
         queue->next_tick_ns = UINT64_MAX;
     }
     queue->tick++;
-    for (uint32_t slot = 0; slot < queue->slot_count; slot++) {
+    for (uint32_t slot = 0; slot < queue->slot_limit; slot++) {
         uint8_t age = (uint8_t)(queue->tick - queue->slots[slot].tick);
 
         if (queue->slots[slot].request != NULL && age > SKI_BLK_TICKS_PER_TIMEOUT) {

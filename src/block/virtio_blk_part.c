@@ -141,7 +141,7 @@ static bool fill_part(struct ski_blk_queue *queue, uint32_t slot,
 bool ski_blk_issue(struct ski_blk_queue *queue, struct sk_block_request *request)
 {
     while (queue->free_count > 0 && request->status == SK_OK) {
-        uint32_t slot = queue->free_slots[queue->free_count - 1];
+        uint32_t slot = ski_blk_next_slot(queue);
         struct ski_blk_part part = {
             .type = type_of(request->operation),
             .segment_flags = request->operation == SK_BLOCK_WRITE ? 0 : SKI_RING_WRITE,
@@ -152,7 +152,7 @@ bool ski_blk_issue(struct ski_blk_queue *queue, struct sk_block_request *request
             request->status = SK_ERR_UNSUPPORTED;
             break;
         }
-        ski_blk_start_slot(queue, slot, request, &part);
+        ski_blk_start_slot(queue, request, &part);
         if (request->bytes_left == 0) {
             return true;
         }

@@ -4,58 +4,97 @@
  * takes, put into slots, published once for a batch, and completed by poll.
  *
  * Everything the device answers is three loads: the used index, an id, a
- * status byte.  Each is made once and checked against private state.
+ * status byte.  Each is made once and checked against private state.  Poll
+ * takes first and calls back then: whatever callbacks submit was not published
+ * yet while answers were believed.
+ *
+ * What every request passes is written once and compiled for each kind of
+ * ring: `packed` is a constant wherever SKI_INLINE stands.
  */
 #include "block/virtio_blk_slot.h"
 
 #include <skio/checked.h>
 
-/* Of polls that find something, every how manieth looks at the clock as well. */
+/* Of polls that find something, every how manieth looks at the clock as well; a power of two. */
 #define POLLS_PER_LOOK 64u
 
-static void finish(struct ski_blk_queue *queue, struct sk_block_request *request)
-{
-    struct sk_block_statistics *statistics = &queue->queue.statistics;
-
-    statistics->requests++;
-    request->complete(request);
-}
+_Static_assert(SK_BLOCK_READ == SKI_BLK_TYPE_IN && SK_BLOCK_WRITE == SKI_BLK_TYPE_OUT,
+               "the usual operations are their types");
 
 /* ---- Submit ------------------------------------------------------------------------------ */
 
+/* Puts a slot's data, of one segment, where the device will find it, and makes its chain known. */
+SKI_INLINE void add_simple_split(struct ski_blk_queue *queue, uint32_t slot,
+                                 const struct sk_dma_segment *segment, uint32_t flags)
+{
+    struct ski_ring_descriptor SKI_SHARED *data = queue->slots[slot].data;
+
+    ski_door_store64(&data->address, segment->address.raw);
+    ski_door_store64(&data->rest, ski_blk_link(queue, slot, 0, segment->bytes, flags));
+    ski_ring_split_add(&queue->ring.split, (uint16_t)slot);
+}
+
+SKI_INLINE void add_simple_packed(struct ski_blk_queue *queue, uint32_t slot,
+                                  const struct sk_dma_segment *segment, uint32_t flags)
+{
+    struct ski_ring_packed *ring = &queue->ring.packed;
+    struct ski_ring_descriptor SKI_SHARED *data = queue->slots[slot].data;
+
+    if (queue->indirect) {
+        ski_door_store64(&data->address, segment->address.raw);
+        ski_door_store64(&data->rest, ski_ring_packed_rest(segment->bytes, 0, flags));
+        ski_ring_packed_add(ring, 1, ski_blk_table_address(queue, slot), ski_blk_table_bytes(1),
+                            slot, SKI_RING_INDIRECT);
+        return;
+    }
+    ski_ring_packed_put(ring, SKI_BLK_CHAIN_DATA, segment->address.raw, segment->bytes, slot,
+                        flags | SKI_RING_NEXT);
+    ski_ring_packed_put(ring, SKI_BLK_CHAIN_DATA + 1, ski_blk_status_address(queue, slot), 1, slot,
+                        SKI_RING_WRITE);
+    ski_ring_packed_add(ring, SKI_BLK_CHAIN_FIXED + 1, ski_blk_frame_address(queue, slot),
+                        sizeof(struct ski_blk_header), slot, SKI_RING_NEXT);
+}
+
 /*
- * The usual request: one segment that the device takes whole.  True: it is in
- * its slot.  False: look at it in full; nothing was done.
+ * The usual request: a read or write of one segment that the device takes
+ * whole.  True: it is in the next slot, of which there is one.  False: look at
+ * it in full; nothing was done.
  */
-static inline bool start_simple(struct ski_blk_queue *queue, struct sk_block_request *request)
+SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_request *request,
+                             bool packed)
 {
     const struct sk_dma_segment *segment = request->segments;
-    bool writes = request->operation == SK_BLOCK_WRITE;
-    struct ski_blk_part part = { .type = writes ? SKI_BLK_TYPE_OUT : SKI_BLK_TYPE_IN,
-                                 .sector = request->sector,
-                                 .count = 1 };
-    uint32_t slot;
+    uint32_t operation = request->operation;
+    uint32_t id = ski_blk_next_slot(queue);
+    struct ski_blk_slot *slot = &queue->slots[id];
 
-    if (request->segment_count != 1 || segment == NULL || request->flags != 0 ||
-        queue->free_count == 0 || queue->waiting != NULL ||
-        (request->operation != SK_BLOCK_READ && (!writes || queue->read_only))) {
-        return false;
-    }
-    part.bytes = segment->bytes;
-    if (part.bytes == 0 || part.bytes > queue->segment_bytes_max ||
-        (part.bytes & queue->block_mask) != 0 || (part.sector & queue->sector_mask) != 0 ||
-        !sk_checked_range(part.sector, part.bytes / SK_BLOCK_SECTOR_BYTES,
+    if (operation > queue->simple_last || request->flags != 0 || request->segment_count != 1 ||
+        segment == NULL || segment->bytes - 1 >= queue->segment_bytes_max ||
+        (segment->bytes & queue->block_mask) != 0 || (request->sector & queue->sector_mask) != 0 ||
+        !sk_checked_range(request->sector, segment->bytes / SK_BLOCK_SECTOR_BYTES,
                           queue->capacity_sectors)) {
         return false;
     }
+    if (slot->segments != 1) {
+        ski_blk_end_chain(queue, id, 1);
+    }
+    queue->free_count--;
+    slot->request = request;
+    slot->bytes = segment->bytes;
+    slot->tick = queue->tick;
+    slot->whole = true;
     request->status = SK_OK;
-    request->parts = 0;
-    request->bytes_left = 0;
+    request->parts = 1;
     request->flush_after = false;
-    slot = queue->free_slots[queue->free_count - 1];
-    ski_blk_put_segment(queue, slot, 0, segment->address.raw, part.bytes,
-                        writes ? 0 : SKI_RING_WRITE);
-    ski_blk_start_slot(queue, slot, request, &part);
+    request->bytes_left = 0;
+    ski_door_store64(&slot->frame->header.type, operation);
+    ski_door_store64(&slot->frame->header.sector, request->sector);
+    ski_door_store8(&slot->frame->status, SKI_BLK_STATUS_POISON);
+    if (packed) {
+        add_simple_packed(queue, id, segment, operation == SK_BLOCK_READ ? SKI_RING_WRITE : 0);
+    } else {
+        add_simple_split(queue, id, segment, operation == SK_BLOCK_READ ? SKI_RING_WRITE : 0);
+    }
     return true;
 }
 
@@ -82,40 +121,57 @@ static void start(struct ski_blk_queue *queue, struct sk_block_request *request)
     }
 }
 
-static inline void publish(struct ski_blk_queue *queue)
+/* Tells the device of what was added, if there is something. */
+SKI_INLINE void publish(struct ski_blk_queue *queue, bool packed)
 {
-    struct sk_virtio_transport *transport = queue->blk->virtio.transport;
+    struct sk_virtio_transport *transport = queue->transport;
     uint32_t data = queue->queue.index;
+    bool wanted;
 
-    if (!ski_ring_has_news(&queue->ring)) {
+    if (packed ? queue->ring.packed.unpublished == 0
+               : queue->ring.split.added == queue->ring.split.published) {
         return;
     }
-    if (ski_ring_publish(&queue->ring)) {
-        if (queue->notification_data) {
-            data |= ski_ring_position(&queue->ring) << 16;
-        }
-        queue->queue.statistics.notifications++;
-        transport->ops->notify(transport, data);
-    } else {
+    wanted = packed ? ski_ring_packed_publish(&queue->ring.packed)
+                    : ski_ring_split_publish(&queue->ring.split);
+    if (!wanted) {
         queue->queue.statistics.notifications_avoided++;
+        return;
     }
+    if (queue->notification_data) {
+        data |= ski_ring_position(&queue->ring) << 16;
+    }
+    queue->queue.statistics.notifications++;
+    transport->ops->notify(transport, data);
 }
 
-void ski_blk_submit(struct sk_block_queue *face, struct sk_block_request *const *requests,
-                    uint32_t count)
+SKI_INLINE void submit(struct sk_block_queue *face, struct sk_block_request *const *requests,
+                       uint32_t count, bool packed)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
-
     bool ready = ski_blk_is_ready(queue);
 
     for (uint32_t i = 0; i < count; i++) {
-        if (!ready || !start_simple(queue, requests[i])) {
+        if (!ready || queue->free_count == 0 || queue->waiting != NULL ||
+            !start_simple(queue, requests[i], packed)) {
             start(queue, requests[i]);
         }
     }
     if (!queue->polling && ready) {
-        publish(queue);
+        publish(queue, packed);
     }
+}
+
+void ski_blk_submit_split(struct sk_block_queue *face, struct sk_block_request *const *requests,
+                          uint32_t count)
+{
+    submit(face, requests, count, false);
+}
+
+void ski_blk_submit_packed(struct sk_block_queue *face, struct sk_block_request *const *requests,
+                           uint32_t count)
+{
+    submit(face, requests, count, true);
 }
 
 /* Requests that waited for a slot, in their order. */
@@ -150,7 +206,7 @@ static enum sk_status status_of(uint8_t answer)
     }
 }
 
-static inline void count_part(struct ski_blk_queue *queue, enum sk_block_operation operation,
+static void count_part(struct ski_blk_queue *queue, enum sk_block_operation operation,
                               uint32_t bytes, enum sk_status status)
 {
     struct sk_block_statistics *statistics = &queue->queue.statistics;
@@ -167,22 +223,26 @@ static inline void count_part(struct ski_blk_queue *queue, enum sk_block_operati
     }
 }
 
-/* The second half of a FUA write: a slot has just become free. */
-static void start_flush(struct ski_blk_queue *queue, struct sk_block_request *request)
+/* The second half of FUA writes: for each of them a slot has just become free. */
+static void start_flushes(struct ski_blk_queue *queue)
 {
     static const struct ski_blk_part flush = { .type = SKI_BLK_TYPE_FLUSH };
 
-    request->flush_after = false;
-    ski_blk_start_slot(queue, queue->free_slots[queue->free_count - 1], request, &flush);
+    while (queue->flushing != NULL) {
+        struct sk_block_request *request = queue->flushing;
+
+        queue->flushing = request->next;
+        ski_blk_start_slot(queue, request, &flush);
+    }
 }
 
 /* Frees the slot of a part that ended; true if its request has ended with it. */
-static inline bool end_part(struct ski_blk_queue *queue, uint32_t slot, enum sk_status status)
+static bool end_part(struct ski_blk_queue *queue, uint32_t id, enum sk_status status)
 {
-    struct sk_block_request *request = queue->slots[slot].request;
+    struct sk_block_request *request = queue->slots[id].request;
 
-    queue->slots[slot].request = NULL;
-    queue->free_slots[queue->free_count++] = (uint16_t)slot;
+    queue->slots[id].request = NULL;
+    queue->free_slots[queue->free_count++] = (uint16_t)id;
     if (request->status == SK_OK) {
         request->status = status;
     }
@@ -194,126 +254,161 @@ static inline bool end_part(struct ski_blk_queue *queue, uint32_t slot, enum sk_
         return request != queue->waiting; /* the waiting list has it, and goes on or ends it */
     }
     if (request->flush_after && request->status == SK_OK) {
-        start_flush(queue, request);
+        request->flush_after = false;
+        request->next = queue->flushing;
+        queue->flushing = request;
         return false;
     }
     return true;
 }
 
-/* The slot in flight that an id stands for.  SKI_BLK_NO_SLOT: none; the device was stopped. */
-static inline uint32_t slot_of(struct ski_blk_queue *queue, uint32_t id)
+/*
+ * Ends a part by the device's answer, if it is not just a whole request that
+ * went well.  The request that ended with it, or NULL; the slot stays in
+ * flight, and ends with the rest, if the answer was none and the device was stopped.
+ */
+static struct sk_block_request *end_unusual(struct ski_blk_queue *queue, uint32_t id,
+                                            uint8_t answer)
 {
-    uint32_t slot = id < queue->size ? queue->slot_of_head[id] : SKI_BLK_NO_SLOT;
+    struct sk_block_request *request = queue->slots[id].request;
+    enum sk_status status = status_of(answer);
 
-    if (slot == SKI_BLK_NO_SLOT || queue->slots[slot].request == NULL) {
-        ski_blk_violated(queue, "completion of a request that is not outstanding: id", id);
-        return SKI_BLK_NO_SLOT;
+    if (status == SK_ERR_MALFORMED) {
+        ski_blk_violated(queue, "completion without an answer: status", answer);
+        return NULL;
     }
-    return slot;
+    count_part(queue, request->operation, queue->slots[id].bytes, status);
+    return end_part(queue, id, status) ? request : NULL;
 }
 
 /*
- * Ends the part in a slot by the device's answer.  Stores the request that
- * ended with it, or NULL.  False: the device broke the protocol and was stopped.
+ * Ends the part that the device says it is done with: `id` comes from the
+ * device.  Stores the request that ended with it, or NULL.  False: the device
+ * broke the protocol and was stopped.
  */
-static inline bool end_slot(struct ski_blk_queue *queue, uint32_t slot,
-                            struct sk_block_request **out_ended)
+SKI_INLINE bool end_slot(struct ski_blk_queue *queue, uint32_t id, bool packed,
+                         struct sk_block_request **out_ended)
 {
-    struct sk_block_request *request = queue->slots[slot].request;
-    uint8_t answer = ski_door_load8(&queue->statuses[slot]);
-    enum sk_status status = status_of(answer);
+    struct sk_block_statistics *statistics = &queue->queue.statistics;
+    struct ski_blk_slot *slot = &queue->slots[id];
+    struct sk_block_request *request;
+    uint8_t answer;
 
-    *out_ended = NULL;
-    if (status == SK_ERR_MALFORMED) {
-        ski_blk_violated(queue, "completion without an answer: status", answer);
-        return false; /* the slot stays in flight and ends with the rest */
+    if (id >= queue->slot_limit || slot->request == NULL) {
+        ski_blk_violated(queue, "completion of a request that is not outstanding: id", id);
+        return false;
     }
-    count_part(queue, request->operation, queue->slots[slot].bytes, status);
-    if (end_part(queue, slot, status)) {
-        *out_ended = request;
+    if (packed) {
+        ski_ring_packed_skip(&queue->ring.packed,
+                             queue->indirect ? 1 : slot->segments + SKI_BLK_CHAIN_FIXED);
     }
+    request = slot->request;
+    answer = ski_door_load8(&slot->frame->status);
+    if (answer != SKI_BLK_STATUS_OK || !slot->whole) {
+        *out_ended = end_unusual(queue, id, answer);
+        return slot->request == NULL;
+    }
+    slot->request = NULL;
+    queue->free_slots[queue->free_count++] = (uint16_t)id;
+    statistics->parts++;
+    if (request->operation == SK_BLOCK_READ) {
+        statistics->bytes_read += slot->bytes;
+    } else {
+        statistics->bytes_written += slot->bytes;
+    }
+    *out_ended = request;
     return true;
 }
 
-static uint32_t harvest_split(struct ski_blk_queue *queue, uint32_t budget)
+/* Requests that ended and wait for their callback, in order. */
+struct ended {
+    struct sk_block_request **last;
+    uint32_t count;
+};
+
+SKI_INLINE void append_ended(struct ended *ended, struct sk_block_request *request)
+{
+    *ended->last = request;
+    ended->last = &request->next;
+    ended->count++;
+}
+
+SKI_INLINE void harvest_split(struct ski_blk_queue *queue, uint32_t budget, struct ended *ended)
 {
     struct ski_ring_split *ring = &queue->ring.split;
-    uint32_t completed = 0;
     uint16_t pending;
 
     if (ski_ring_split_pending(ring, &pending) != SK_OK) {
         ski_blk_violated(queue, "more completions than requests:", pending);
-        return 0;
+        return;
     }
-    for (; pending > 0 && completed < budget; pending--) {
-        uint32_t slot = slot_of(queue, ski_ring_split_take(ring));
-        struct sk_block_request *ended;
+    for (; pending > 0 && ended->count < budget; pending--) {
+        struct sk_block_request *request;
 
-        if (slot == SKI_BLK_NO_SLOT || !end_slot(queue, slot, &ended)) {
-            break;
+        if (!end_slot(queue, ski_ring_split_take(ring), false, &request)) {
+            return;
         }
-        if (ended != NULL) {
-            finish(queue, ended);
-            completed++;
+        if (request != NULL) {
+            append_ended(ended, request);
         }
     }
-    return completed;
 }
 
 /* Parts that end no request are bounded too: each needs a slot in flight. */
-static uint32_t harvest_packed(struct ski_blk_queue *queue, uint32_t budget)
+SKI_INLINE void harvest_packed(struct ski_blk_queue *queue, uint32_t budget, struct ended *ended)
 {
     struct ski_ring_packed *ring = &queue->ring.packed;
-    uint32_t completed = 0;
 
-    while (completed < budget && ski_ring_packed_is_used(ring)) {
-        uint32_t slot = slot_of(queue, ski_ring_packed_id(ring));
-        struct sk_block_request *ended;
+    while (ended->count < budget && ski_ring_packed_is_used(ring)) {
+        struct sk_block_request *request;
 
-        if (slot == SKI_BLK_NO_SLOT) {
-            break;
+        if (!end_slot(queue, ski_ring_packed_id(ring), true, &request)) {
+            return;
         }
-        ski_ring_packed_skip(ring, queue->indirect ? 1
-                                                   : queue->slots[slot].segments +
-                                                         SKI_BLK_CHAIN_FIXED);
-        if (!end_slot(queue, slot, &ended)) {
-            break;
-        }
-        if (ended != NULL) {
-            finish(queue, ended);
-            completed++;
+        if (request != NULL) {
+            append_ended(ended, request);
         }
     }
-    return completed;
 }
 
-/* Callbacks of what was there when it began: a callback may submit again. */
-static uint32_t finish_refused(struct ski_blk_queue *queue, uint32_t budget)
+/* Moves up to `budget` refused requests behind those that ended; returns how many. */
+static uint32_t take_refused(struct ski_blk_queue *queue, uint32_t budget,
+                             struct sk_block_request ***last)
 {
-    struct sk_block_request *list = queue->refused;
-    uint32_t completed = 0;
+    uint32_t count = 0;
 
-    queue->refused = NULL;
-    queue->refused_last = &queue->refused;
-    while (list != NULL && completed < budget) {
+    while (queue->refused != NULL && count < budget) {
+        struct sk_block_request *request = queue->refused;
+
+        queue->refused = request->next;
+        ski_blk_append(last, request);
+        count++;
+    }
+    if (queue->refused == NULL) {
+        queue->refused_last = &queue->refused;
+    }
+    return count;
+}
+
+/* Calls back; a callback may submit again, or give the request's memory away. */
+SKI_INLINE void finish(struct ski_blk_queue *queue, struct sk_block_request *list, uint32_t count)
+{
+    queue->queue.statistics.requests += count;
+    for (; count > 0; count--) {
         struct sk_block_request *request = list;
 
         list = request->next;
-        finish(queue, request);
-        completed++;
+        request->complete(request);
     }
-    while (list != NULL) { /* beyond the budget: later */
-        struct sk_block_request *request = list;
-
-        list = request->next;
-        ski_blk_append(&queue->refused_last, request);
-    }
-    return completed;
 }
 
 void ski_blk_finish_refused(struct ski_blk_queue *queue)
 {
-    (void)finish_refused(queue, UINT32_MAX);
+    struct sk_block_request *list = NULL;
+    struct sk_block_request **last = &list;
+    uint32_t count = take_refused(queue, UINT32_MAX, &last);
+
+    finish(queue, list, count);
 }
 
 /* The status that requests at a stopped device end with. */
@@ -328,13 +423,12 @@ static void count_stopped(struct ski_blk_queue *queue, enum sk_status status)
     queue->queue.statistics.errors_protocol += status == SK_ERR_MALFORMED;
 }
 
-static uint32_t drain_slots(struct ski_blk_queue *queue, uint32_t budget)
+static void drain_slots(struct ski_blk_queue *queue, uint32_t budget, struct ended *ended)
 {
     enum sk_status status = stopped_status(queue->blk);
-    uint32_t completed = 0;
 
-    for (uint32_t slot = 0; slot < queue->slot_count && completed < budget; slot++) {
-        struct sk_block_request *request = queue->slots[slot].request;
+    for (uint32_t id = 0; id < queue->slot_limit && ended->count < budget; id++) {
+        struct sk_block_request *request = queue->slots[id].request;
 
         if (request == NULL) {
             continue;
@@ -343,20 +437,16 @@ static uint32_t drain_slots(struct ski_blk_queue *queue, uint32_t budget)
             request->status = status;
         }
         count_stopped(queue, status);
-        if (end_part(queue, slot, status)) {
-            finish(queue, request);
-            completed++;
+        if (end_part(queue, id, status)) {
+            append_ended(ended, request);
         }
     }
-    return completed;
 }
 
 /* Only after the slots: a request in parts is in both places. */
-static uint32_t drain_waiting(struct ski_blk_queue *queue, uint32_t budget)
+static void drain_waiting(struct ski_blk_queue *queue, uint32_t budget, struct ended *ended)
 {
-    uint32_t completed = 0;
-
-    while (queue->waiting != NULL && completed < budget) {
+    while (queue->waiting != NULL && ended->count < budget) {
         struct sk_block_request *request = queue->waiting;
 
         queue->waiting = request->next;
@@ -366,67 +456,85 @@ static uint32_t drain_waiting(struct ski_blk_queue *queue, uint32_t budget)
         if (request->status == SK_OK) {
             request->status = SK_ERR_BROKEN;
         }
-        finish(queue, request);
-        completed++;
+        append_ended(ended, request);
     }
-    return completed;
 }
 
 uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget)
 {
+    struct sk_block_request *list = NULL;
+    struct ended ended = { &list, 0 };
     bool polling = queue->polling;
-    uint32_t completed;
 
     queue->polling = true;
-    completed = drain_slots(queue, budget);
-    if (queue->free_count == queue->slot_count) {
-        completed += drain_waiting(queue, budget - completed);
+    drain_slots(queue, budget, &ended);
+    if (queue->free_count == queue->depth) {
+        drain_waiting(queue, budget, &ended);
     }
+    finish(queue, list, ended.count);
     queue->polling = polling;
-    return completed;
+    return ended.count;
 }
 
-/* ---- Poll and wait ----------------------------------------------------------------------- */
+/* ---- Poll -------------------------------------------------------------------------------- */
 
-enum sk_status ski_blk_poll(struct sk_block_queue *face, uint32_t budget, uint32_t *out_completed)
+/* What poll does now and then, or when nothing was used. */
+static void look(struct ski_blk_queue *queue)
+{
+    ski_blk_look_at_clock(queue);
+    ski_blk_look_at_events(queue);
+}
+
+SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
+                               uint32_t *out_completed, bool packed)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
-    uint32_t completed = 0;
+    struct sk_block_request *list;
+    struct ended ended = { &list, 0 };
     uint32_t state;
 
-    if (out_completed != NULL) {
-        *out_completed = 0;
-    }
     if (queue->polling) {
+        if (out_completed != NULL) {
+            *out_completed = 0;
+        }
         return SK_ERR_BUSY;
     }
     queue->polling = true;
-    budget = budget == 0 ? queue->slot_count : budget;
+    queue->queue.statistics.polls++;
+    budget = budget == 0 ? queue->depth : budget;
     if (queue->refused != NULL) {
-        completed = finish_refused(queue, budget);
+        struct sk_block_request **last = &list;
+
+        ended.count = take_refused(queue, budget, &last);
+        ended.last = last;
     }
     if (ski_blk_is_ready(queue)) {
-        completed += queue->ring.is_packed ? harvest_packed(queue, budget - completed)
-                                           : harvest_split(queue, budget - completed);
-        queue->polls_since_look++;
-        if (completed == 0 || queue->polls_since_look >= POLLS_PER_LOOK) {
-            queue->polls_since_look = 0;
-            ski_blk_look_at_clock(queue);
-            ski_blk_look_at_events(queue);
+        if (packed) {
+            harvest_packed(queue, budget, &ended);
+        } else {
+            harvest_split(queue, budget, &ended);
         }
-        issue_waiting(queue);
+        if (ended.count == 0 || queue->queue.statistics.polls % POLLS_PER_LOOK == 0) {
+            look(queue);
+        }
+        if (queue->flushing != NULL) {
+            start_flushes(queue);
+        }
+        if (queue->waiting != NULL) {
+            issue_waiting(queue);
+        }
     }
+    finish(queue, list, ended.count);
     state = atomic_load_explicit(&queue->blk->block.state, memory_order_acquire);
     if (state == SK_BLOCK_STATE_READY) {
-        publish(queue);
+        publish(queue, packed);
     } else if (state != SK_BLOCK_STATE_RESETTING) {
-        completed += ski_blk_drain(queue, budget - completed);
+        ended.count += ski_blk_drain(queue, budget - ended.count);
     }
     queue->polling = false;
-    queue->queue.statistics.polls++;
-    queue->queue.statistics.polls_empty += completed == 0;
+    queue->queue.statistics.polls_empty += ended.count == 0;
     if (out_completed != NULL) {
-        *out_completed = completed;
+        *out_completed = ended.count;
     }
     if (state == SK_BLOCK_STATE_READY || state == SK_BLOCK_STATE_RESETTING) {
         return SK_OK;
@@ -434,48 +542,14 @@ enum sk_status ski_blk_poll(struct sk_block_queue *face, uint32_t budget, uint32
     return state == SK_BLOCK_STATE_IN_DOUBT ? SK_ERR_IN_DOUBT : SK_ERR_BROKEN;
 }
 
-/* True if poll has something to do, besides what the ring may hold. */
-static bool has_work(const struct ski_blk_queue *queue)
+enum sk_status ski_blk_poll_split(struct sk_block_queue *face, uint32_t budget,
+                                  uint32_t *out_completed)
 {
-    return queue->refused != NULL || !ski_blk_is_ready(queue);
+    return poll(face, budget, out_completed, false);
 }
 
-enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
+enum sk_status ski_blk_poll_packed(struct sk_block_queue *face, uint32_t budget,
+                                   uint32_t *out_completed)
 {
-    struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
-    const struct sk_platform *platform = queue->blk->block.platform;
-    bool interrupts = queue->blk->interrupt_count != 0;
-    enum sk_status status = SK_ERR_TIMEOUT;
-
-    if (queue->polling) {
-        return SK_ERR_BUSY;
-    }
-    for (;;) {
-        uint32_t seen = queue->interrupts;
-        uint64_t time;
-
-        if (has_work(queue) || ski_ring_interrupts_on(&queue->ring)) {
-            status = SK_OK;
-            break;
-        }
-        ski_blk_look_at_clock(queue);
-        ski_blk_look_at_events(queue);
-        time = ski_blk_now(queue);
-        if (has_work(queue) || time >= until_ns) {
-            status = has_work(queue) ? SK_OK : SK_ERR_TIMEOUT;
-            break;
-        }
-        queue->queue.statistics.waits++;
-        if (platform->wait != NULL) {
-            bool watched = queue->free_count != queue->slot_count;
-            uint64_t until =
-                watched && queue->next_tick_ns < until_ns ? queue->next_tick_ns : until_ns;
-
-            platform->wait(platform->context, interrupts ? &queue->interrupts : NULL, seen, until);
-        }
-    }
-    if (ski_blk_is_ready(queue)) {
-        ski_ring_interrupts_off(&queue->ring);
-    }
-    return status;
+    return poll(face, budget, out_completed, true);
 }

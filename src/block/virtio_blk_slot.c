@@ -24,15 +24,13 @@ static void prepare_slot(struct ski_blk_queue *queue, uint32_t slot)
     if (!has_place(queue)) {
         return;
     }
-    ski_door_store64(&header->address,
-                     queue->headers_address.raw + slot * sizeof(struct ski_blk_header));
+    ski_door_store64(&header->address, ski_blk_frame_address(queue, slot));
     ski_door_store64(&header->rest,
                      rest_of(queue, sizeof(struct ski_blk_header), SKI_RING_NEXT,
-                             ski_blk_base_of(queue, slot) + SKI_BLK_CHAIN_DATA));
+                             (slot & queue->link_mask) + SKI_BLK_CHAIN_DATA));
     if (queue->indirect && !queue->ring.is_packed) {
         ski_door_store64(&queue->ring.split.descriptors[slot].address,
-                         queue->chains_address.raw + (uint64_t)slot * queue->chain_length *
-                                                         sizeof(struct ski_ring_descriptor));
+                         ski_blk_table_address(queue, slot));
     }
 }
 
@@ -40,43 +38,40 @@ void ski_blk_end_chain(struct ski_blk_queue *queue, uint32_t slot, uint32_t coun
 {
     struct ski_ring_descriptor SKI_SHARED *status =
         ski_blk_chain_of(queue, slot) + SKI_BLK_CHAIN_DATA + count;
-    uint32_t table_bytes =
-        (count + SKI_BLK_CHAIN_FIXED) * (uint32_t)sizeof(struct ski_ring_descriptor);
 
     queue->slots[slot].segments = (uint16_t)count;
     if (!has_place(queue)) {
         return;
     }
-    ski_door_store64(&status->address, queue->statuses_address.raw + slot);
+    ski_door_store64(&status->address, ski_blk_status_address(queue, slot));
     ski_door_store64(&status->rest, rest_of(queue, 1, SKI_RING_WRITE, 0));
     if (queue->indirect && !queue->ring.is_packed) {
         ski_door_store64(&queue->ring.split.descriptors[slot].rest,
-                         ski_ring_rest(table_bytes, SKI_RING_INDIRECT, 0));
+                         ski_ring_rest(ski_blk_table_bytes(count), SKI_RING_INDIRECT, 0));
     }
 }
 
-/* What the device returns for a slot: its chain's head, or the buffer id of a packed ring. */
-static uint32_t id_of(const struct ski_blk_queue *queue, uint32_t slot)
+static void reset_slot(struct ski_blk_queue *queue, uint32_t slot)
 {
-    return queue->indirect || queue->ring.is_packed ? slot : slot * queue->chain_length;
+    queue->slots[slot].data = ski_blk_chain_of(queue, slot) + SKI_BLK_CHAIN_DATA;
+    queue->slots[slot].frame = queue->frames + slot;
+    prepare_slot(queue, slot);
 }
 
 void ski_blk_queue_reset(struct ski_blk_queue *queue)
 {
-    for (uint32_t head = 0; head < queue->size; head++) {
-        queue->slot_of_head[head] = SKI_BLK_NO_SLOT;
+    /* What the device returns for a slot: its chain's head, or the buffer id of a packed ring. */
+    uint32_t stride = queue->indirect || queue->ring.is_packed ? 1 : queue->chain_length;
+
+    queue->slot_limit = (queue->depth - 1) * stride + 1;
+    for (uint32_t slot = 0; slot < queue->slot_limit; slot++) {
+        queue->slots[slot] = (struct ski_blk_slot){ .segments = SKI_BLK_NO_CHAIN };
     }
-    for (uint32_t slot = 0; slot < queue->slot_count; slot++) {
-        queue->slots[slot] = (struct ski_blk_slot){
-            .data = ski_blk_chain_of(queue, slot) + SKI_BLK_CHAIN_DATA,
-            .base = (uint16_t)ski_blk_base_of(queue, slot),
-            .segments = SKI_BLK_NO_CHAIN,
-        };
-        queue->free_slots[slot] = (uint16_t)(queue->slot_count - 1 - slot);
-        queue->slot_of_head[id_of(queue, slot)] = (uint16_t)slot;
-        prepare_slot(queue, slot);
+    for (uint32_t i = 0; i < queue->depth; i++) {
+        queue->free_slots[i] = (uint16_t)((queue->depth - 1 - i) * stride);
+        reset_slot(queue, queue->free_slots[i]);
     }
-    queue->free_count = queue->slot_count;
+    queue->free_count = queue->depth;
     queue->waiting = NULL;
     queue->waiting_last = &queue->waiting;
     if (queue->refused == NULL) { /* those of an earlier life still want their callback */
@@ -87,34 +82,64 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
     ski_ring_interrupts_off(&queue->ring);
 }
 
-void ski_blk_make_available_packed(struct ski_blk_queue *queue, uint32_t slot)
+/*
+ * Makes a slot's chain available in a packed ring.  Descriptors have no fixed
+ * place there: the header and the status are written anew, or the one
+ * descriptor that points at the table.
+ */
+static void add_packed(struct ski_blk_queue *queue, uint32_t slot)
 {
-    uint32_t count = queue->slots[slot].segments + SKI_BLK_CHAIN_FIXED;
-    uint32_t bytes = (uint32_t)sizeof(struct ski_ring_descriptor);
+    uint32_t count = queue->slots[slot].segments;
 
     if (queue->indirect) {
-        ski_ring_packed_add(&queue->ring.packed, 1,
-                            queue->chains_address.raw + slot * (queue->chain_length * bytes),
-                            count * bytes, slot, SKI_RING_INDIRECT);
+        ski_ring_packed_add(&queue->ring.packed, 1, ski_blk_table_address(queue, slot),
+                            ski_blk_table_bytes(count), slot, SKI_RING_INDIRECT);
         return;
     }
-    ski_ring_packed_put(&queue->ring.packed, count - 1, queue->statuses_address.raw + slot, 1,
-                        slot, SKI_RING_WRITE);
-    ski_ring_packed_add(&queue->ring.packed, count,
-                        queue->headers_address.raw + slot * sizeof(struct ski_blk_header),
-                        sizeof(struct ski_blk_header), slot, SKI_RING_NEXT);
+    ski_ring_packed_put(&queue->ring.packed, SKI_BLK_CHAIN_DATA + count,
+                        ski_blk_status_address(queue, slot), 1, slot, SKI_RING_WRITE);
+    ski_ring_packed_add(&queue->ring.packed, count + SKI_BLK_CHAIN_FIXED,
+                        ski_blk_frame_address(queue, slot), sizeof(struct ski_blk_header), slot,
+                        SKI_RING_NEXT);
 }
 
-void ski_blk_put_segment_packed(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,
-                                uint64_t address, uint32_t bytes, uint32_t flags)
+void ski_blk_start_slot(struct ski_blk_queue *queue, struct sk_block_request *request,
+                        const struct ski_blk_part *part)
+{
+    uint32_t slot = ski_blk_next_slot(queue);
+    struct ski_blk_slot *private = &queue->slots[slot];
+
+    if (private->segments != part->count) {
+        ski_blk_end_chain(queue, slot, part->count);
+    }
+    ski_door_store64(&private->frame->header.type, part->type);
+    ski_door_store64(&private->frame->header.sector, part->sector);
+    ski_door_store8(&private->frame->status, SKI_BLK_STATUS_POISON);
+    private->request = request;
+    private->bytes = part->bytes;
+    private->tick = queue->tick;
+    private->whole = false;
+    request->parts++;
+    queue->free_count--;
+    if (queue->ring.is_packed) {
+        add_packed(queue, slot);
+    } else {
+        ski_ring_split_add(&queue->ring.split, (uint16_t)slot);
+    }
+}
+
+void ski_blk_put_segment(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,
+                         uint64_t address, uint32_t bytes, uint32_t flags)
 {
     struct ski_ring_descriptor SKI_SHARED *descriptor = &queue->slots[slot].data[index];
 
-    if (queue->indirect) {
-        ski_door_store64(&descriptor->address, address);
-        ski_door_store64(&descriptor->rest, ski_ring_packed_rest(bytes, 0, flags));
-    } else {
+    if (queue->ring.is_packed && !queue->indirect) {
         ski_ring_packed_put(&queue->ring.packed, SKI_BLK_CHAIN_DATA + index, address, bytes, slot,
                             flags | SKI_RING_NEXT);
+        return;
     }
+    ski_door_store64(&descriptor->address, address);
+    ski_door_store64(&descriptor->rest, queue->ring.is_packed
+                                            ? ski_ring_packed_rest(bytes, 0, flags)
+                                            : ski_blk_link(queue, slot, index, bytes, flags));
 }

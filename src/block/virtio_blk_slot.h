@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Slots: what a request at the device consists of, and the few stores that
- * start one.  Inline where they are on every request's way in a split ring;
- * inlining the packed ring's too costs the split one more than it saves there.
+ * Slots: what a request at the device consists of, and what the files that
+ * deal with requests say to each other.
  */
 #ifndef SKI_BLOCK_VIRTIO_BLK_SLOT_H
 #define SKI_BLOCK_VIRTIO_BLK_SLOT_H
@@ -28,13 +27,35 @@ static inline bool ski_blk_is_ready(const struct ski_blk_queue *queue)
 static inline struct ski_ring_descriptor SKI_SHARED *
 ski_blk_chain_of(const struct ski_blk_queue *queue, uint32_t slot)
 {
-    return queue->chains + slot * queue->chain_length;
+    return queue->indirect ? queue->chains + slot * queue->chain_length : queue->chains + slot;
 }
 
-/* The index of a chain's first descriptor, as links and heads count. */
-static inline uint32_t ski_blk_base_of(const struct ski_blk_queue *queue, uint32_t slot)
+/* Where the device finds a slot's header, status byte and table. */
+static inline uint64_t ski_blk_frame_address(const struct ski_blk_queue *queue, uint32_t slot)
 {
-    return queue->indirect ? 0 : slot * queue->chain_length;
+    return queue->frames_address.raw + (uint64_t)slot * sizeof(struct ski_blk_frame);
+}
+
+static inline uint64_t ski_blk_status_address(const struct ski_blk_queue *queue, uint32_t slot)
+{
+    return ski_blk_frame_address(queue, slot) + offsetof(struct ski_blk_frame, status);
+}
+
+static inline uint64_t ski_blk_table_address(const struct ski_blk_queue *queue, uint32_t slot)
+{
+    return queue->chains_address.raw +
+           (uint64_t)(slot * queue->chain_length) * sizeof(struct ski_ring_descriptor);
+}
+
+static inline uint32_t ski_blk_table_bytes(uint32_t segments)
+{
+    return (segments + SKI_BLK_CHAIN_FIXED) * (uint32_t)sizeof(struct ski_ring_descriptor);
+}
+
+/* The slot that the next part will be in; there is a free one. */
+static inline uint32_t ski_blk_next_slot(const struct ski_blk_queue *queue)
+{
+    return queue->free_slots[queue->free_count - 1];
 }
 
 /*
@@ -43,57 +64,21 @@ static inline uint32_t ski_blk_base_of(const struct ski_blk_queue *queue, uint32
  */
 void ski_blk_end_chain(struct ski_blk_queue *queue, uint32_t slot, uint32_t count);
 
-/*
- * Makes a slot's chain available in a packed ring.  Descriptors have no fixed
- * place there: the header and the status are written anew, or the one
- * descriptor that points at the table.
- */
-void ski_blk_make_available_packed(struct ski_blk_queue *queue, uint32_t slot);
+/* Starts one part in the next slot; the data descriptors are written already. */
+void ski_blk_start_slot(struct ski_blk_queue *queue, struct sk_block_request *request,
+                        const struct ski_blk_part *part);
 
-/* Starts one part in a free slot; the data descriptors are written already. */
-static inline void ski_blk_start_slot(struct ski_blk_queue *queue, uint32_t slot,
-                                      struct sk_block_request *request,
-                                      const struct ski_blk_part *part)
+/* The second half of a data descriptor in a split ring; links are all to the next descriptor. */
+static inline uint64_t ski_blk_link(const struct ski_blk_queue *queue, uint32_t slot,
+                                    uint32_t index, uint32_t bytes, uint32_t flags)
 {
-    struct ski_blk_slot *private = &queue->slots[slot];
-
-    if (private->segments != part->count) {
-        ski_blk_end_chain(queue, slot, part->count);
-    }
-    ski_door_store64(&queue->headers[slot].type, part->type);
-    ski_door_store64(&queue->headers[slot].sector, part->sector);
-    ski_door_store8(&queue->statuses[slot], SKI_BLK_STATUS_POISON);
-    private->request = request;
-    private->bytes = part->bytes;
-    private->tick = queue->tick;
-    request->parts++;
-    queue->free_count--;
-    if (queue->ring.is_packed) {
-        ski_blk_make_available_packed(queue, slot);
-    } else {
-        ski_ring_split_add(&queue->ring.split, queue->indirect ? (uint16_t)slot : private->base);
-    }
+    return ski_ring_rest(bytes, flags | SKI_RING_NEXT,
+                         (slot & queue->link_mask) + SKI_BLK_CHAIN_DATA + 1 + index);
 }
 
-/* One data segment in a packed ring, or in a table of one, where only WRITE counts. */
-void ski_blk_put_segment_packed(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,
-                                uint64_t address, uint32_t bytes, uint32_t flags);
-
-/* One data segment; `flags` is SKI_RING_WRITE or nothing.  Links are all to the next descriptor. */
-static inline void ski_blk_put_segment(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,
-                                       uint64_t address, uint32_t bytes, uint32_t flags)
-{
-    const struct ski_blk_slot *private = &queue->slots[slot];
-    uint32_t next = private->base + SKI_BLK_CHAIN_DATA + index + 1;
-
-    if (queue->ring.is_packed) {
-        ski_blk_put_segment_packed(queue, slot, index, address, bytes, flags);
-        return;
-    }
-    ski_door_store64(&private->data[index].address, address);
-    ski_door_store64(&private->data[index].rest,
-                     ski_ring_rest(bytes, flags | SKI_RING_NEXT, next));
-}
+/* One data segment; `flags` is SKI_RING_WRITE or nothing. */
+void ski_blk_put_segment(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,
+                         uint64_t address, uint32_t bytes, uint32_t flags);
 
 /* Appends to a list of requests. */
 static inline void ski_blk_append(struct sk_block_request ***last,

@@ -34,9 +34,8 @@ enum sk_status ski_blk_check_options(const struct sk_virtio_blk_options *options
 /* The parts of one queue in the I/O buffer, as offsets. */
 struct queue_layout {
     struct ski_ring_layout ring;
-    uint64_t headers;
+    uint64_t frames;
     uint64_t ranges;
-    uint64_t statuses;
     uint64_t tables;
     uint64_t bytes;
 };
@@ -48,17 +47,17 @@ static void lay_out_queue(uint32_t size, uint32_t segment_count, struct queue_la
         (uint64_t)(segment_count + SKI_BLK_CHAIN_FIXED) * sizeof(struct ski_ring_descriptor);
 
     ski_ring_split_lay_out(size, QUEUE_ALIGNMENT, &out_layout->ring);
-    out_layout->headers = align_up(out_layout->ring.bytes, 64);
-    out_layout->ranges = out_layout->headers + (uint64_t)size * sizeof(struct ski_blk_header);
-    out_layout->statuses = out_layout->ranges + (uint64_t)size * sizeof(struct ski_blk_range);
-    out_layout->tables = align_up(out_layout->statuses + size, 64);
+    out_layout->frames = align_up(out_layout->ring.bytes, 64);
+    out_layout->ranges = out_layout->frames + (uint64_t)size * sizeof(struct ski_blk_frame);
+    out_layout->tables =
+        align_up(out_layout->ranges + (uint64_t)size * sizeof(struct ski_blk_range), 64);
     out_layout->bytes = align_up(out_layout->tables + size * chain_bytes, QUEUE_ALIGNMENT);
 }
 
 static uint64_t private_queue_bytes(uint32_t size)
 {
     return align_up((uint64_t)size * sizeof(struct ski_blk_slot), PRIVATE_ALIGNMENT) +
-           2 * align_up((uint64_t)size * sizeof(uint16_t), PRIVATE_ALIGNMENT);
+           align_up((uint64_t)size * sizeof(uint16_t), PRIVATE_ALIGNMENT);
 }
 
 void ski_blk_memory_for(const struct sk_virtio_blk_options *options,
@@ -115,7 +114,7 @@ static enum sk_status choose_chains(struct ski_blk_queue *queue, uint32_t size)
     }
     queue->segment_count_max = segments;
     queue->chain_length = (uint16_t)(segments + SKI_BLK_CHAIN_FIXED);
-    queue->slot_count = queue->indirect ? size : size / queue->chain_length;
+    queue->depth = queue->indirect ? size : size / queue->chain_length;
     return SK_OK;
 }
 
@@ -155,20 +154,19 @@ static void place_queue(struct ski_blk_queue *queue, uint32_t size)
     queue->size = (uint16_t)size;
     lay_out_queue(size, blk->options.segment_count, &layout);
     init_ring(queue, base, &layout.ring);
-    queue->headers = (struct ski_blk_header SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
-        base + layout.headers);
+    queue->frames = (struct ski_blk_frame SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
+        base + layout.frames);
     queue->ranges = (struct ski_blk_range SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
         base + layout.ranges);
-    queue->statuses = ski_door_share(base + layout.statuses);
     queue->chains = (struct ski_ring_descriptor SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
         base + layout.tables);
-    queue->headers_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.headers);
+    queue->frames_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.frames);
     queue->ranges_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.ranges);
-    queue->statuses_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.statuses);
     queue->chains_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.tables);
     if (!queue->indirect && !queue->ring.is_packed) {
         queue->chains = queue->ring.split.descriptors;
     }
+    queue->link_mask = queue->indirect ? 0 : UINT16_MAX;
     queue->layout = (struct sk_virtio_queue_layout){
         .size = (uint16_t)size,
         .interrupt = (uint16_t)ski_blk_interrupt_of(queue->queue.index, blk->interrupt_count),
@@ -196,15 +194,14 @@ void ski_blk_place(struct ski_blk *blk)
         struct ski_blk_queue *queue = &blk->queues[i];
 
         queue->blk = blk;
-        queue->queue.ops = &ski_blk_ops;
+        queue->queue.ops = &ski_blk_split_ops;
+        queue->transport = blk->virtio.transport;
         queue->queue.device = &blk->block;
         queue->queue.index = i;
         blk->faces[i] = &queue->queue;
         queue->slots = (struct ski_blk_slot *)(void *)at;
         at += align_up(size * sizeof(struct ski_blk_slot), PRIVATE_ALIGNMENT);
         queue->free_slots = (uint16_t *)(void *)at;
-        at += align_up(size * sizeof(uint16_t), PRIVATE_ALIGNMENT);
-        queue->slot_of_head = (uint16_t *)(void *)at;
         at += align_up(size * sizeof(uint16_t), PRIVATE_ALIGNMENT);
     }
 }
@@ -236,12 +233,14 @@ static enum sk_status start_queue(struct ski_blk_queue *queue)
     queue->segment_bytes_max = info->segment_bytes_max == 0 ? UINT32_MAX
                                                             : (uint32_t)info->segment_bytes_max;
     queue->read_only = info->read_only;
+    queue->simple_last = info->read_only ? SK_BLOCK_READ : SK_BLOCK_WRITE;
     queue->block_mask = info->block_bytes - 1;
     queue->sector_mask = info->block_bytes / SK_BLOCK_SECTOR_BYTES - 1;
     ski_blk_queue_reset(queue);
+    queue->queue.ops = queue->ring.is_packed ? &ski_blk_packed_ops : &ski_blk_split_ops;
     if (queue->queue.index == 0) {
         info->queue_size = size;
-        info->queue_depth = queue->slot_count;
+        info->queue_depth = queue->depth;
         info->segment_count_max = queue->segment_count_max;
     }
     return transport->ops->enable_queue(transport, queue->queue.index, &queue->layout);
@@ -361,12 +360,12 @@ static void stop_device(struct sk_block_device *device, enum sk_status reason)
     ski_blk_stop(SK_CONTAINER_OF(device, struct ski_blk, block), reason);
 }
 
-const struct sk_block_ops ski_blk_ops = {
-    .submit = ski_blk_submit,
-    .poll = ski_blk_poll,
-    .wait = ski_blk_wait,
-    .recover = ski_blk_recover,
-    .stop = stop_device,
-    .set_cache = ski_blk_set_cache,
-    .feature_name = sk_virtio_blk_feature_name,
-};
+#define OPS(kind)                                                                              \
+    {                                                                                          \
+        .submit = ski_blk_submit_##kind, .poll = ski_blk_poll_##kind, .wait = ski_blk_wait,    \
+        .recover = ski_blk_recover, .stop = stop_device, .set_cache = ski_blk_set_cache,       \
+        .feature_name = sk_virtio_blk_feature_name                                             \
+    }
+
+const struct sk_block_ops ski_blk_split_ops = OPS(split);
+const struct sk_block_ops ski_blk_packed_ops = OPS(packed);

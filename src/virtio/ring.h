@@ -51,7 +51,7 @@ static inline bool ski_ring_interrupts_on(struct ski_ring *ring)
 /* What NOTIFICATION_DATA carries in its upper half; 2.9. */
 static inline uint32_t ski_ring_position(const struct ski_ring *ring)
 {
-    return ring->is_packed ? ring->packed.next | (uint32_t)ring->packed.next_wrap << 15
+    return ring->is_packed ? ring->packed.next | ski_ring_packed_wrap(&ring->packed) << 15
                            : ring->split.added;
 }
 

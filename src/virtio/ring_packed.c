@@ -21,6 +21,6 @@ void ski_ring_packed_init(struct ski_ring_packed *ring, void *memory, uint16_t s
     ring->next = 0;
     ring->taken = 0;
     ring->unpublished = 0;
-    ring->next_wrap = true;
-    ring->taken_wrap = true;
+    ring->next_marks = SKI_RING_PACKED_AVAILABLE;
+    ring->taken_marks = SKI_RING_PACKED_MARKS;
 }

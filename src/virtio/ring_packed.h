@@ -5,8 +5,10 @@
  * Positions and wrap counters are private; of what the device writes, only a
  * descriptor's flags and buffer id are looked at, once each.
  *
- * A chain is written from its second descriptor on, then its first, whose
- * flags make all of it available at once.
+ * What is added is not available yet: of the first chain since the last
+ * publish, the second half of the first descriptor is kept back.  A device
+ * takes chains in the ring's order, so publishing that one word publishes all
+ * that stands behind it, with one release for any number of chains.
  *
  * Ownership: the memory is the user's, from init until the device was reset.
  * Calling: one owner at a time.
@@ -22,6 +24,7 @@
 /* Descriptor flags besides NEXT, WRITE and INDIRECT; 2.8.1. */
 #define SKI_RING_PACKED_AVAILABLE (1u << 7)
 #define SKI_RING_PACKED_USED      (1u << 15)
+#define SKI_RING_PACKED_MARKS     (SKI_RING_PACKED_AVAILABLE | SKI_RING_PACKED_USED)
 
 /* Flags of an event suppression structure, the upper half of its word; 2.8.10. */
 #define SKI_RING_EVENT_ENABLE  0u
@@ -36,12 +39,14 @@ struct ski_ring_packed {
     struct ski_ring_descriptor SKI_SHARED *descriptors;
     sk_le32 SKI_SHARED *driver_event; /* u16 offset and wrap, u16 flags */
     sk_le32 SKI_SHARED *device_event;
+    struct ski_ring_descriptor SKI_SHARED *held; /* the descriptor that is kept back, */
+    uint64_t held_rest;                          /* and what it lacks */
     uint16_t size;
     uint16_t next;        /* position of the next descriptor to make available */
     uint16_t taken;       /* position of the next descriptor to be used */
     uint16_t unpublished; /* descriptors since the last publish */
-    bool next_wrap;
-    bool taken_wrap;
+    uint16_t next_marks;  /* of MARKS, what a descriptor at `next` has when it is available, */
+    uint16_t taken_marks; /* and one at `taken` when it is used; both flip at the ring's end */
     bool event_idx;
     bool device_order;
 };
@@ -53,10 +58,23 @@ void ski_ring_packed_lay_out(uint32_t size, struct ski_ring_layout *out_layout);
 void ski_ring_packed_init(struct ski_ring_packed *ring, void *memory, uint16_t size,
                           const struct ski_ring_layout *layout);
 
-/* 2.8.1: a descriptor is available if the one bit equals the wrap counter and the other does not. */
-static inline uint32_t ski_ring_packed_available(bool wrap)
+/* The wrap counter behind MARKS of an available descriptor; 2.8.1. */
+static inline uint32_t ski_ring_packed_wrap(const struct ski_ring_packed *ring)
 {
-    return wrap ? SKI_RING_PACKED_AVAILABLE : SKI_RING_PACKED_USED;
+    return ring->next_marks == SKI_RING_PACKED_AVAILABLE;
+}
+
+/* `count` descriptors on, and around the ring's end. */
+static inline void ski_ring_packed_move(uint16_t size, uint16_t *place, uint16_t *marks,
+                                        uint32_t count)
+{
+    uint32_t behind = *place + count;
+
+    if (behind >= size) {
+        behind -= size;
+        *marks ^= SKI_RING_PACKED_MARKS;
+    }
+    *place = (uint16_t)behind;
 }
 
 /* The second half of a descriptor, in the ring or in an indirect table. */
@@ -70,45 +88,42 @@ static inline void ski_ring_packed_put(struct ski_ring_packed *ring, uint32_t be
                                        uint64_t address, uint32_t length, uint32_t id,
                                        uint32_t flags)
 {
-    uint32_t place = ring->next + behind;
-    bool wraps = place >= ring->size;
-    struct ski_ring_descriptor SKI_SHARED *descriptor =
-        &ring->descriptors[wraps ? place - ring->size : place];
+    uint16_t place = ring->next;
+    uint16_t marks = ring->next_marks;
+    struct ski_ring_descriptor SKI_SHARED *descriptor;
 
-    flags |= ski_ring_packed_available(ring->next_wrap != wraps);
+    ski_ring_packed_move(ring->size, &place, &marks, behind);
+    descriptor = &ring->descriptors[place];
     ski_door_store64(&descriptor->address, address);
-    ski_door_store64(&descriptor->rest, ski_ring_packed_rest(length, id, flags));
+    ski_door_store64(&descriptor->rest, ski_ring_packed_rest(length, id, flags | marks));
 }
 
-/*
- * Writes the first descriptor and makes the chain of `count` available.  The
- * release store of its flags pairs with the device's acquire of them: all that
- * belongs to the chain is older (2.8.21.1).
- */
+/* Writes the first descriptor of a chain of `count` and moves on; the device is not told yet. */
 static inline void ski_ring_packed_add(struct ski_ring_packed *ring, uint32_t count,
                                        uint64_t address, uint32_t length, uint32_t id,
                                        uint32_t flags)
 {
     struct ski_ring_descriptor SKI_SHARED *descriptor = &ring->descriptors[ring->next];
+    uint64_t rest = ski_ring_packed_rest(length, id, flags | ring->next_marks);
 
-    flags |= ski_ring_packed_available(ring->next_wrap);
     ski_door_store64(&descriptor->address, address);
-    if (ring->device_order) {
-        ski_arch_device_fence();
-    }
-    ski_door_store64_release(&descriptor->rest, ski_ring_packed_rest(length, id, flags));
-    ring->unpublished = (uint16_t)(ring->unpublished + count);
-    if (ring->next + count >= ring->size) {
-        ring->next = (uint16_t)(ring->next + count - ring->size);
-        ring->next_wrap = !ring->next_wrap;
+    if (ring->unpublished == 0) {
+        ring->held = descriptor;
+        ring->held_rest = rest;
     } else {
-        ring->next = (uint16_t)(ring->next + count);
+        ski_door_store64(&descriptor->rest, rest);
     }
+    ring->unpublished = (uint16_t)(ring->unpublished + count);
+    ski_ring_packed_move(ring->size, &ring->next, &ring->next_marks, count);
 }
 
 /*
- * True if the device wants to be told of what became available since the last
- * call.  The full barrier stands between the flags we wrote and our look at
+ * Makes all added chains (there are some) available; true if the device wants
+ * to be told.
+ *
+ * The one place that publishes.  The release store of the flags that were kept
+ * back pairs with the device's acquire of them: all that belongs to the chains
+ * is older (2.8.21.1).  The full barrier stands between them and our look at
  * its wish; its partner is the device's barrier between writing the wish and
  * looking at the flags (2.8.21.3.1).
  */
@@ -118,14 +133,20 @@ static inline bool ski_ring_packed_publish(struct ski_ring_packed *ring)
     uint32_t wish;
     uint32_t event;
 
-    ski_door_full_fence(ring->device_order);
-    wish = ski_door_load32(ring->device_event);
+    if (ring->device_order) {
+        ski_arch_device_fence();
+    }
+    ski_door_publish64(&ring->held->rest, ring->held_rest);
+    if (ring->device_order) {
+        ski_arch_device_fence();
+    }
     ring->unpublished = 0;
+    wish = ski_door_load32(ring->device_event);
     if (!ring->event_idx || (wish >> 16 & 3) != SKI_RING_EVENT_AT) {
         return (wish >> 16 & 3) != SKI_RING_EVENT_DISABLE;
     }
     event = wish & 0x7fff;
-    if ((wish >> 15 & 1) != ring->next_wrap) {
+    if ((wish >> 15 & 1) != ski_ring_packed_wrap(ring)) {
         event -= ring->size; /* of the lap before, as free-running positions */
     }
     return ski_ring_crossed((uint16_t)event, ring->next, before);
@@ -140,13 +161,11 @@ static inline bool ski_ring_packed_is_used(const struct ski_ring_packed *ring)
     const sk_le16 SKI_SHARED *words =
         (const sk_le16 SKI_SHARED *)(const void SKI_SHARED *)&ring->descriptors[ring->taken].rest;
     uint16_t flags = ski_door_load16_acquire(words + SKI_RING_PACKED_FLAGS_WORD);
-    bool available = (flags & SKI_RING_PACKED_AVAILABLE) != 0;
-    bool used = (flags & SKI_RING_PACKED_USED) != 0;
 
     if (ring->device_order) {
         ski_arch_device_fence();
     }
-    return available == used && used == ring->taken_wrap;
+    return (flags & SKI_RING_PACKED_MARKS) == ring->taken_marks;
 }
 
 /* The id of the chain that was used; one load, unchecked.  Does not move on. */
@@ -161,12 +180,7 @@ static inline uint32_t ski_ring_packed_id(const struct ski_ring_packed *ring)
 /* Moves on behind a chain of `count` descriptors. */
 static inline void ski_ring_packed_skip(struct ski_ring_packed *ring, uint32_t count)
 {
-    if (ring->taken + count >= ring->size) {
-        ring->taken = (uint16_t)(ring->taken + count - ring->size);
-        ring->taken_wrap = !ring->taken_wrap;
-    } else {
-        ring->taken = (uint16_t)(ring->taken + count);
-    }
+    ski_ring_packed_move(ring->size, &ring->taken, &ring->taken_marks, count);
 }
 
 /* Asks for no interrupts; a hint. */
@@ -178,7 +192,7 @@ static inline void ski_ring_packed_interrupts_off(struct ski_ring_packed *ring)
 /* Asks for an interrupt at the next used chain; true if one is there by now already. */
 static inline bool ski_ring_packed_interrupts_on(struct ski_ring_packed *ring)
 {
-    uint32_t at = ring->taken | (uint32_t)ring->taken_wrap << 15;
+    uint32_t at = ring->taken | (ring->taken_marks != 0 ? 1u << 15 : 0);
 
     ski_door_store32(ring->driver_event, ring->event_idx ? at | SKI_RING_EVENT_AT << 16
                                                          : SKI_RING_EVENT_ENABLE << 16);

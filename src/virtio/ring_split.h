@@ -22,6 +22,9 @@
 
 #define SKI_RING_SIZE_MAX 32768u
 
+/* Code that is compiled for each kind of ring, with the kind as a constant. */
+#define SKI_INLINE static inline __attribute__((always_inline))
+
 /* Descriptor flags; 2.7.5. */
 #define SKI_RING_NEXT     1u
 #define SKI_RING_WRITE    2u
