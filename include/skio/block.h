@@ -150,6 +150,7 @@ struct sk_block_ops {
                    uint32_t count);
     enum sk_status (*poll)(struct sk_block_queue *queue, uint32_t budget, uint32_t *out_completed);
     enum sk_status (*wait)(struct sk_block_queue *queue, uint64_t until_ns);
+    enum sk_status (*arm)(struct sk_block_queue *queue);
     enum sk_status (*recover)(struct sk_block_device *device, uint64_t timeout_ns);
     void (*stop)(struct sk_block_device *device, enum sk_status reason);
     enum sk_status (*set_cache)(struct sk_block_device *device, enum sk_block_cache cache);
@@ -228,6 +229,16 @@ SK_MUST_CHECK enum sk_status sk_block_poll(struct sk_block_queue *queue, uint32_
  * (poll now); SK_ERR_TIMEOUT; SK_ERR_BUSY (called from `complete`).
  */
 SK_MUST_CHECK enum sk_status sk_block_wait(struct sk_block_queue *queue, uint64_t until_ns);
+
+/*
+ * Asks for an interrupt at the next completion, for owners that sleep
+ * elsewhere (an event loop, a scheduler).  SK_OK: it will come; SK_ERR_AGAIN: poll
+ * finds something already, and then arm again; SK_ERR_BROKEN, SK_ERR_IN_DOUBT (the device is stopped
+ * and the queue has nothing left to complete); SK_ERR_UNSUPPORTED (there are no
+ * interrupts: poll); SK_ERR_BUSY (called from `complete`).  Stalls are noticed by poll
+ * alone: while requests are at the device, call it once in a quarter of the driver's timeout.
+ */
+SK_MUST_CHECK enum sk_status sk_block_arm(struct sk_block_queue *queue);
 
 /*
  * Stops the device, as a fault would: a reset, and every request at the device

@@ -50,6 +50,15 @@ struct sk_platform {
     void (*wait)(void *context, const sk_atomic_u32 *word, uint32_t seen, uint64_t until_ns);
 
     /*
+     * The same for a word that the handler of this interrupt alone changes, if
+     * one thread at a time waits for it: for platforms that sleep on something
+     * of the interrupt's own, as a process does on a file descriptor.  NULL hook:
+     * `wait` is used.
+     */
+    void (*wait_interrupt)(void *context, const struct sk_interrupt *interrupt,
+                           const sk_atomic_u32 *word, uint32_t seen, uint64_t until_ns);
+
+    /*
      * Makes `bytes` of device registers at `base` accessible and describes
      * them in *out_mmio, or refuses: the place to reject a range that is not
      * device registers (a hostile BAR or device tree that points at memory).

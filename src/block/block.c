@@ -68,6 +68,11 @@ enum sk_status sk_block_wait(struct sk_block_queue *queue, uint64_t until_ns)
     return queue->ops->wait(queue, until_ns);
 }
 
+enum sk_status sk_block_arm(struct sk_block_queue *queue)
+{
+    return queue->ops->arm(queue);
+}
+
 void sk_block_stop(struct sk_block_device *device, enum sk_status reason)
 {
     device->ops->stop(device, reason);

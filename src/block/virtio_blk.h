@@ -269,6 +269,7 @@ enum sk_status ski_blk_poll_split(struct sk_block_queue *face, uint32_t budget,
 enum sk_status ski_blk_poll_packed(struct sk_block_queue *face, uint32_t budget,
                                    uint32_t *out_completed);
 enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns);
+enum sk_status ski_blk_arm(struct sk_block_queue *face);
 enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_ns);
 
 /*

@@ -363,8 +363,8 @@ static void stop_device(struct sk_block_device *device, enum sk_status reason)
 #define OPS(kind)                                                                              \
     {                                                                                          \
         .submit = ski_blk_submit_##kind, .poll = ski_blk_poll_##kind, .wait = ski_blk_wait,    \
-        .recover = ski_blk_recover, .stop = stop_device, .set_cache = ski_blk_set_cache,       \
-        .feature_name = sk_virtio_blk_feature_name                                             \
+        .arm = ski_blk_arm, .recover = ski_blk_recover, .stop = stop_device,                   \
+        .set_cache = ski_blk_set_cache, .feature_name = sk_virtio_blk_feature_name                                             \
     }
 
 const struct sk_block_ops ski_blk_split_ops = OPS(split);

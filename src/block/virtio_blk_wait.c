@@ -8,11 +8,30 @@ static bool has_work(const struct ski_blk_queue *queue)
     return queue->refused != NULL || !ski_blk_is_ready(queue);
 }
 
+/*
+ * Rests while the queue's counter is `seen`.  A queue with an interrupt of its
+ * own may say which; one that shares it is woken by the word.
+ */
+static void rest(struct ski_blk_queue *queue, uint32_t seen, uint64_t until_ns)
+{
+    const struct ski_blk *blk = queue->blk;
+    const struct sk_platform *platform = blk->block.platform;
+    bool watched = queue->free_count != queue->depth;
+    uint64_t until = watched && queue->next_tick_ns < until_ns ? queue->next_tick_ns : until_ns;
+    uint32_t index = ski_blk_interrupt_of(queue->queue.index, blk->interrupt_count);
+
+    if (platform->wait_interrupt != NULL && blk->interrupt_count > blk->queue_count) {
+        platform->wait_interrupt(platform->context, &blk->node->interrupts[index],
+                                 &queue->interrupts, seen, until);
+    } else if (platform->wait != NULL) {
+        platform->wait(platform->context, blk->interrupt_count == 0 ? NULL : &queue->interrupts,
+                       seen, until);
+    }
+}
+
 enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
-    const struct sk_platform *platform = queue->blk->block.platform;
-    bool interrupts = queue->blk->interrupt_count != 0;
     enum sk_status status = SK_ERR_TIMEOUT;
 
     if (queue->polling) {
@@ -34,16 +53,34 @@ enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
             break;
         }
         queue->queue.statistics.waits++;
-        if (platform->wait != NULL) {
-            bool watched = queue->free_count != queue->depth;
-            uint64_t until =
-                watched && queue->next_tick_ns < until_ns ? queue->next_tick_ns : until_ns;
-
-            platform->wait(platform->context, interrupts ? &queue->interrupts : NULL, seen, until);
-        }
+        rest(queue, seen, until_ns);
     }
     if (ski_blk_is_ready(queue)) {
         ski_ring_interrupts_off(&queue->ring);
     }
     return status;
+}
+
+enum sk_status ski_blk_arm(struct sk_block_queue *face)
+{
+    struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
+    const struct ski_blk *blk = queue->blk;
+    bool empty = queue->refused == NULL && queue->waiting == NULL && queue->flushing == NULL &&
+                 queue->free_count == queue->depth;
+    uint32_t state = atomic_load_explicit(&blk->block.state, memory_order_acquire);
+
+    if (queue->polling) {
+        return SK_ERR_BUSY;
+    }
+    if (blk->interrupt_count == 0) {
+        return SK_ERR_UNSUPPORTED;
+    }
+    if (empty && (state == SK_BLOCK_STATE_BROKEN || state == SK_BLOCK_STATE_IN_DOUBT)) {
+        return state == SK_BLOCK_STATE_BROKEN ? SK_ERR_BROKEN : SK_ERR_IN_DOUBT;
+    }
+    if (has_work(queue) || ski_ring_interrupts_on(&queue->ring)) {
+        return SK_ERR_AGAIN;
+    }
+    /* An interrupt that told of a change may have come while nobody slept. */
+    return queue->config_events_seen == blk->config_events ? SK_OK : SK_ERR_AGAIN;
 }

@@ -340,6 +340,131 @@ static void test_virtio_blk_interrupts__of_a_stopped_device_count_nothing(void *
     blk_rig_deinit(&rig);
 }
 
+/* What the platform's hook for one interrupt was asked. */
+static const struct sk_interrupt *slept_on;
+static unsigned sleeps;
+
+static void sleep_on(void *context, const struct sk_interrupt *interrupt,
+                     const sk_atomic_u32 *word, uint32_t seen, uint64_t until_ns)
+{
+    (void)context;
+    assert_int_equal(*word, seen);
+    assert_true(until_ns > rig.env.clock_ns);
+    slept_on = interrupt;
+    sleeps++;
+    (void)fake_device_run(rig.fake, 1);
+}
+
+static void test_virtio_blk_wait__names_the_queues_own_interrupt(void **state)
+{
+    (void)state;
+    init(QUEUES, LINES_MAX, LINES_MAX, true);
+    rig.env.platform.wait_interrupt = sleep_on;
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    for (uint32_t i = 0; i < QUEUES; i++) {
+        struct sk_block_queue *queue = sk_block_get_queue(rig.disk, i);
+        struct blk_rig_request request;
+
+        sleeps = 0;
+        blk_rig_prepare(&rig, &request, SK_BLOCK_READ, i, i, 512);
+        rig.queue = queue;
+        blk_rig_submit(&rig, &request);
+        assert_int_equal(sk_block_wait(queue, UINT64_MAX), SK_OK);
+        assert_int_equal(sleeps, 1);
+        assert_ptr_equal(slept_on, &lines[1 + i]);
+        assert_int_equal(sk_block_poll(queue, 0, NULL), SK_OK);
+        assert_int_equal(request.completions, 1);
+    }
+    blk_rig_deinit(&rig);
+}
+
+/* Whoever shares an interrupt is woken by the word, which the other hook is for. */
+static void test_virtio_blk_wait__shared_interrupt_is_not_named(void **state)
+{
+    (void)state;
+    init(QUEUES, LINES_MAX, QUEUES, true);
+    rig.env.platform.wait_interrupt = sleep_on;
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    sleeps = 0;
+    expect_works();
+    assert_int_equal(sleeps, 0);
+    blk_rig_deinit(&rig);
+}
+
+static void test_block_arm__interrupt_comes_at_the_next_completion(void **state)
+{
+    struct blk_rig_request request;
+    uint64_t before;
+
+    (void)state;
+    init(1, LINES_MAX, LINES_MAX, true);
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(sk_block_arm(rig.queue), SK_OK);
+        before = rig.fake->interrupts;
+        blk_rig_prepare(&rig, &request, SK_BLOCK_READ, i, i, 512);
+        blk_rig_submit(&rig, &request);
+        assert_int_equal(sk_block_arm(rig.queue), SK_OK); /* nothing is done yet */
+        assert_int_equal(fake_device_run(rig.fake, 1), 1);
+        assert_int_equal(rig.fake->interrupts, before + 1);
+        assert_int_equal(sk_block_arm(rig.queue), SK_ERR_AGAIN);
+        assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_OK);
+        assert_int_equal(request.completions, 1);
+    }
+    blk_rig_deinit(&rig);
+}
+
+static enum sk_status armed_inside;
+
+static void arm_inside(struct sk_block_request *request)
+{
+    (void)request;
+    armed_inside = sk_block_arm(rig.queue);
+}
+
+static void test_block_arm__each_other_answer(void **state)
+{
+    struct blk_rig_request request;
+
+    (void)state;
+    init(1, LINES_MAX, LINES_MAX, true);
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    blk_rig_prepare(&rig, &request, SK_BLOCK_READ, 0, 0, 511); /* refused: waits for its callback */
+    request.request.complete = arm_inside;
+    blk_rig_submit(&rig, &request);
+    assert_int_equal(sk_block_arm(rig.queue), SK_ERR_AGAIN);
+    assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_OK);
+    assert_int_equal(armed_inside, SK_ERR_BUSY);
+    fake_device_set_capacity(rig.fake, 1000); /* seen by poll only */
+    assert_int_equal(sk_block_arm(rig.queue), SK_ERR_AGAIN);
+    assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_OK);
+    assert_int_equal(sk_block_arm(rig.queue), SK_OK);
+    blk_rig_prepare(&rig, &request, SK_BLOCK_READ, 0, 0, 512);
+    blk_rig_submit(&rig, &request);
+    sk_block_stop(rig.disk, SK_ERR_IO);
+    assert_int_equal(sk_block_arm(rig.queue), SK_ERR_AGAIN); /* it ends at the next poll */
+    assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_ERR_BROKEN);
+    assert_int_equal(request.completions, 1);
+    assert_int_equal(sk_block_arm(rig.queue), SK_ERR_BROKEN);
+    blk_rig_deinit(&rig);
+    init(1, 0, LINES_MAX, true);
+    rig.fake->config.queue_interrupt = NULL;
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    assert_int_equal(sk_block_arm(rig.queue), SK_ERR_UNSUPPORTED);
+    blk_rig_deinit(&rig);
+}
+
+static void test_block_arm__device_in_doubt_says_so(void **state)
+{
+    (void)state;
+    init(1, LINES_MAX, LINES_MAX, true);
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    fake_device_fault(rig.fake, FAKE_FAULT_RESET, 0, 0, FAKE_FOR_EVER);
+    sk_block_stop(rig.disk, SK_ERR_IO);
+    assert_int_equal(sk_block_arm(rig.queue), SK_ERR_IN_DOUBT);
+    blk_rig_abandon(&rig);
+}
+
 /* Neither queues nor a queue and its interrupt handler share a cache line. */
 static void test_virtio_blk_interrupts__counters_have_cache_lines_of_their_own(void **state)
 {
@@ -372,6 +497,11 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_interrupts__first_is_the_configurations),
         cmocka_unit_test(test_virtio_blk_interrupts__refused_ones_are_done_without),
         cmocka_unit_test(test_virtio_blk_interrupts__of_a_stopped_device_count_nothing),
+        cmocka_unit_test(test_virtio_blk_wait__names_the_queues_own_interrupt),
+        cmocka_unit_test(test_virtio_blk_wait__shared_interrupt_is_not_named),
+        cmocka_unit_test(test_block_arm__interrupt_comes_at_the_next_completion),
+        cmocka_unit_test(test_block_arm__each_other_answer),
+        cmocka_unit_test(test_block_arm__device_in_doubt_says_so),
         cmocka_unit_test(test_virtio_blk_interrupts__counters_have_cache_lines_of_their_own),
     };
 
