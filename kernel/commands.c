@@ -176,10 +176,13 @@ static void print_queue(const struct sk_block_queue *queue)
     print_counter("polls", statistics.polls);
     print_counter("polls that found nothing", statistics.polls_empty);
     print_counter("waits", statistics.waits);
-    print_counter("errors: I/O", statistics.errors_io);
-    print_counter("errors: refused", statistics.errors_refused);
-    print_counter("errors: timeout", statistics.errors_timeout);
-    print_counter("errors: protocol", statistics.errors_protocol);
+    print_counter("refused", statistics.refused);
+    for (unsigned status = SK_OK + 1; status < SK_STATUS_COUNT; status++) {
+        if (statistics.errors[status] != 0) {
+            console_print("  failed: %-18s %12lu\n", sk_status_name((enum sk_status)status),
+                          statistics.errors[status]);
+        }
+    }
     print_counter("recoveries", statistics.recoveries);
 }
 

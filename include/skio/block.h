@@ -71,11 +71,12 @@ struct sk_block_request {
 
     /* Private. */
     uint32_t parts;
-    bool flush_after;
+    uint8_t after; /* what is left to do when the last part ended */
     uint32_t segment_index;
     uint32_t segment_offset;
     uint64_t bytes_left;
     uint64_t next_sector;
+    uint64_t started_ns;
     struct sk_block_request *next;
 };
 
@@ -112,24 +113,42 @@ struct sk_block_info {
     uint64_t features;            /* negotiated */
 };
 
-/* What one queue did; all counted since the device was bound. */
+/*
+ * What one queue did; all counted since the device was bound.  A request is
+ * counted once, when it completes; a request that was split has several parts.
+ */
 struct sk_block_statistics {
     uint64_t requests;          /* completed, whatever their status */
-    uint64_t bytes_read;        /* of successful requests */
+    uint64_t parts;             /* answered by the device */
+    uint64_t bytes_read;        /* of parts that succeeded */
     uint64_t bytes_written;
     uint64_t bytes_cleared;     /* discarded, zeroed or erased */
-    uint64_t parts;             /* requests as the device saw them, after splitting */
     uint64_t notifications;     /* sent to the device */
     uint64_t notifications_avoided; /* batches for which the device wanted none */
-    uint64_t interrupts;        /* seen by the handler */
     uint64_t polls;             /* calls of poll */
-    uint64_t polls_empty;       /* those that found nothing */
+    uint64_t interrupts;        /* seen by the handler */
+    uint64_t polls_empty;       /* polls that found nothing */
     uint64_t waits;             /* times the owner slept */
-    uint64_t errors_io;         /* completed with an error by the device */
-    uint64_t errors_refused;    /* refused here: range, size, read-only, ... */
-    uint64_t errors_timeout;
-    uint64_t errors_protocol;   /* requests that ended with a violation by the device */
+    uint64_t resubmitted;       /* requests that went to the device again after a recovery */
     uint64_t recoveries;        /* the device was brought back */
+    uint64_t refused;           /* failed requests that the device never saw: the request, its
+                                 * range or the state of the device was wrong */
+    uint64_t errors[SK_STATUS_COUNT]; /* failed requests by their status: errors[SK_ERR_IO], ... */
+};
+
+/* Buckets of a latency histogram: the last one holds all of 9 minutes (2^39 ns) and more. */
+#define SK_BLOCK_LATENCY_BUCKETS 40u
+
+/*
+ * How long requests took, from submit to completion, as far as the device
+ * answered them: bucket i counts those of 2^i to 2^(i+1) - 1 ns, and bucket 0
+ * those of 0 ns too.
+ */
+struct sk_block_latency {
+    uint64_t count;      /* in all buckets */
+    uint64_t total_ns;   /* sum; divided by `count` the mean */
+    uint64_t longest_ns;
+    uint64_t buckets[SK_BLOCK_LATENCY_BUCKETS];
 };
 
 enum sk_block_state {
@@ -162,7 +181,10 @@ struct sk_block_queue {
     const struct sk_block_ops *ops;
     struct sk_block_device *device;
     uint32_t index;
+    uint32_t latency_every; /* 0: nothing is timed */
+    uint32_t latency_seen;
     struct sk_block_statistics statistics;
+    struct sk_block_latency latency;
 };
 
 struct sk_block_device {
@@ -185,9 +207,31 @@ struct sk_block_queue *sk_block_get_queue(struct sk_block_device *device, uint32
 /* Copies what is known of the disk, with the capacity of now. */
 void sk_block_get_info(const struct sk_block_device *device, struct sk_block_info *out_info);
 
-/* Copies the queue's counters; from the queue's owner. */
+/*
+ * Copies the queue's counters.  They belong to the queue's owner, like the
+ * queue: another thread may ask only while the owner is not inside a call.
+ */
 void sk_block_get_statistics(const struct sk_block_queue *queue,
                              struct sk_block_statistics *out_statistics);
+
+/*
+ * Starts a new histogram that times every `every`th request submitted from now
+ * on, and costs those two looks at the clock; 0 switches it off, and then it
+ * costs nothing.  Calling: as get_statistics.  SK_OK; SK_ERR_INVALID (`every` is
+ * no power of two: nothing changed).
+ */
+SK_MUST_CHECK enum sk_status sk_block_set_latency(struct sk_block_queue *queue, uint32_t every);
+
+/* Copies the histogram, of now or of before it was switched off.  Calling: as get_statistics. */
+void sk_block_get_latency(const struct sk_block_queue *queue, struct sk_block_latency *out_latency);
+
+/*
+ * A time that `numerator` of `denominator` timed requests did not exceed
+ * (99, 100: the 99th percentile): at most the double of the shortest such
+ * time.  0 if nothing was timed, or the fraction is none of 0 to 1.  O(buckets).
+ */
+uint64_t sk_block_latency_quantile(const struct sk_block_latency *latency, uint32_t numerator,
+                                   uint32_t denominator);
 
 /* The state of the device, and its name for people ("ready", "broken", ...). */
 enum sk_block_state sk_block_get_state(const struct sk_block_device *device);

@@ -3,6 +3,8 @@
 
 #include <skio/device_node.h>
 
+#include "block/block_latency.h"
+
 struct sk_block_device *sk_block_of_node(const struct sk_device_node *node)
 {
     if (node == NULL || node->device_class != SK_DEVICE_CLASS_BLOCK) {
@@ -54,6 +56,10 @@ const char *sk_block_feature_name(const struct sk_block_device *device, unsigned
 void sk_block_submit(struct sk_block_queue *queue, struct sk_block_request *const *requests,
                      uint32_t count)
 {
+    if (queue->latency_every != 0) {
+        ski_block_latency_submit(queue, requests, count);
+        return;
+    }
     queue->ops->submit(queue, requests, count);
 }
 

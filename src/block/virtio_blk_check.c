@@ -97,7 +97,7 @@ static enum sk_status check_flags(const struct ski_blk_queue *queue,
         if (status == SK_ERR_UNSUPPORTED) {
             return status;
         }
-        request->flush_after = status == SK_OK;
+        request->after |= status == SK_OK ? SKI_BLOCK_AFTER_FLUSH : 0;
     }
     return SK_OK;
 }
@@ -132,5 +132,24 @@ enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_
         return check_answer(request, SK_BLOCK_LIFETIME_BYTES);
     default:
         return SK_ERR_INVALID;
+    }
+}
+
+bool ski_blk_is_repeatable(const struct ski_blk_queue *queue,
+                           const struct sk_block_request *request)
+{
+    (void)queue;
+    switch (request->operation) {
+    case SK_BLOCK_READ:
+    case SK_BLOCK_GET_ID:
+    case SK_BLOCK_GET_LIFETIME:
+    case SK_BLOCK_FLUSH:
+    case SK_BLOCK_WRITE:
+    case SK_BLOCK_DISCARD:
+    case SK_BLOCK_WRITE_ZEROES:
+    case SK_BLOCK_SECURE_ERASE:
+        return true;
+    default:
+        return false;
     }
 }

@@ -85,7 +85,7 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
     slot->whole = true;
     request->status = SK_OK;
     request->parts = 1;
-    request->flush_after = false;
+    request->after = 0;
     request->bytes_left = 0;
     ski_door_store64(&slot->frame->header.type, operation);
     ski_door_store64(&slot->frame->header.sector, request->sector);
@@ -98,12 +98,19 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
     return true;
 }
 
+/* It ends without an answer of the device, at the next poll. */
+static void end_refused(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    ski_blk_count_error(queue, request);
+    ski_blk_append(&queue->refused_last, request);
+}
+
 static void start(struct ski_blk_queue *queue, struct sk_block_request *request)
 {
     enum sk_status status;
 
     request->parts = 0;
-    request->flush_after = false;
+    request->after = ski_block_latency_take(&queue->queue, request);
     request->segment_index = 0;
     request->segment_offset = 0;
     request->bytes_left = 0;
@@ -111,13 +118,13 @@ static void start(struct ski_blk_queue *queue, struct sk_block_request *request)
     status = ski_blk_check(queue, request);
     request->status = status == SK_ERR_AGAIN ? SK_OK : status;
     if (status != SK_OK) {
-        queue->queue.statistics.errors_refused += status != SK_ERR_AGAIN;
-        ski_blk_append(&queue->refused_last, request);
+        queue->queue.statistics.refused += status != SK_ERR_AGAIN;
+        end_refused(queue, request);
     } else if (queue->waiting != NULL || !ski_blk_issue(queue, request)) {
         ski_blk_append(&queue->waiting_last, request);
     } else if (request->parts == 0) { /* not even its first part fits the device's limits */
-        queue->queue.statistics.errors_refused++;
-        ski_blk_append(&queue->refused_last, request);
+        queue->queue.statistics.refused++;
+        end_refused(queue, request);
     }
 }
 
@@ -185,7 +192,7 @@ static void issue_waiting(struct ski_blk_queue *queue)
             queue->waiting_last = &queue->waiting;
         }
         if (request->parts == 0) { /* failed with nothing at the device */
-            ski_blk_append(&queue->refused_last, request);
+            end_refused(queue, request);
         }
     }
 }
@@ -207,14 +214,15 @@ static enum sk_status status_of(uint8_t answer)
 }
 
 static void count_part(struct ski_blk_queue *queue, enum sk_block_operation operation,
-                              uint32_t bytes, enum sk_status status)
+                       uint32_t bytes, enum sk_status status)
 {
     struct sk_block_statistics *statistics = &queue->queue.statistics;
 
     statistics->parts++;
     if (status != SK_OK) {
-        statistics->errors_io++;
-    } else if (operation == SK_BLOCK_READ) {
+        return;
+    }
+    if (operation == SK_BLOCK_READ) {
         statistics->bytes_read += bytes;
     } else if (operation == SK_BLOCK_WRITE) {
         statistics->bytes_written += bytes;
@@ -253,8 +261,8 @@ static bool end_part(struct ski_blk_queue *queue, uint32_t id, enum sk_status st
     if (request->bytes_left != 0) {
         return request != queue->waiting; /* the waiting list has it, and goes on or ends it */
     }
-    if (request->flush_after && request->status == SK_OK) {
-        request->flush_after = false;
+    if ((request->after & SKI_BLOCK_AFTER_FLUSH) != 0 && request->status == SK_OK) {
+        request->after &= (uint8_t)~SKI_BLOCK_AFTER_FLUSH;
         request->next = queue->flushing;
         queue->flushing = request;
         return false;
@@ -278,7 +286,14 @@ static struct sk_block_request *end_unusual(struct ski_blk_queue *queue, uint32_
         return NULL;
     }
     count_part(queue, request->operation, queue->slots[id].bytes, status);
-    return end_part(queue, id, status) ? request : NULL;
+    if (!end_part(queue, id, status)) {
+        return NULL;
+    }
+    if ((request->after & SKI_BLOCK_AFTER_TIME) != 0) {
+        ski_block_latency_end(&queue->queue, request);
+    }
+    ski_blk_count_error(queue, request);
+    return request;
 }
 
 /*
@@ -417,12 +432,6 @@ static enum sk_status stopped_status(const struct ski_blk *blk)
     return blk->block.state == SK_BLOCK_STATE_IN_DOUBT ? SK_ERR_IN_DOUBT : blk->reason;
 }
 
-static void count_stopped(struct ski_blk_queue *queue, enum sk_status status)
-{
-    queue->queue.statistics.errors_timeout += status == SK_ERR_TIMEOUT;
-    queue->queue.statistics.errors_protocol += status == SK_ERR_MALFORMED;
-}
-
 static void drain_slots(struct ski_blk_queue *queue, uint32_t budget, struct ended *ended)
 {
     enum sk_status status = stopped_status(queue->blk);
@@ -436,8 +445,8 @@ static void drain_slots(struct ski_blk_queue *queue, uint32_t budget, struct end
         if (request->status == SK_OK || status == SK_ERR_IN_DOUBT) {
             request->status = status;
         }
-        count_stopped(queue, status);
         if (end_part(queue, id, status)) {
+            ski_blk_count_error(queue, request);
             append_ended(ended, request);
         }
     }
@@ -456,6 +465,7 @@ static void drain_waiting(struct ski_blk_queue *queue, uint32_t budget, struct e
         if (request->status == SK_OK) {
             request->status = SK_ERR_BROKEN;
         }
+        ski_blk_count_error(queue, request);
         append_ended(ended, request);
     }
 }

@@ -6,6 +6,7 @@
 #ifndef SKI_BLOCK_VIRTIO_BLK_SLOT_H
 #define SKI_BLOCK_VIRTIO_BLK_SLOT_H
 
+#include "block/block_latency.h"
 #include "block/virtio_blk.h"
 
 /* What one part of a request consists of. */
@@ -80,6 +81,15 @@ static inline uint64_t ski_blk_link(const struct ski_blk_queue *queue, uint32_t 
 void ski_blk_put_segment(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,
                          uint64_t address, uint32_t bytes, uint32_t flags);
 
+/* Counts a request that ends now by its status; nothing if it succeeded. */
+static inline void ski_blk_count_error(struct ski_blk_queue *queue,
+                                       const struct sk_block_request *request)
+{
+    if (request->status != SK_OK && (unsigned)request->status < SK_STATUS_COUNT) {
+        queue->queue.statistics.errors[request->status]++;
+    }
+}
+
 /* Appends to a list of requests. */
 static inline void ski_blk_append(struct sk_block_request ***last,
                                   struct sk_block_request *request)
@@ -104,6 +114,13 @@ enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_
  * at the device, or (status not SK_OK) the rest never will be.
  */
 bool ski_blk_issue(struct ski_blk_queue *queue, struct sk_block_request *request);
+
+/*
+ * True if it does no harm that the device does a request once more of which it
+ * is not known whether it did it: afterwards the disk is as after once.
+ */
+bool ski_blk_is_repeatable(const struct ski_blk_queue *queue,
+                           const struct sk_block_request *request);
 
 /* The device broke the protocol: says so and stops it. */
 void ski_blk_violated(struct ski_blk_queue *queue, const char *what, uint32_t value);

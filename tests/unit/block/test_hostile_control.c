@@ -432,7 +432,7 @@ static void many_rounds(const struct fake_device_config *config)
         rig_settle(&rig);
         requests += count;
     }
-    assert_int_equal(rig.queue->statistics.errors_timeout, 0);
+    assert_int_equal(rig.queue->statistics.errors[SK_ERR_TIMEOUT], 0);
     rig_expect_works(&rig);
     rig_stop(&rig);
 }

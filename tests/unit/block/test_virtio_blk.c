@@ -365,7 +365,7 @@ static void test_virtio_blk_submit__bad_requests_are_refused_by_status(void **st
     blk_rig_submit(&rig, &request);
     assert_true(blk_rig_run(&rig, &request, POLLS));
     assert_int_equal(request.request.status, SK_ERR_SIZE);
-    assert_int_equal(rig.queue->statistics.errors_refused, 11);
+    assert_int_equal(rig.queue->statistics.refused, 11);
     assert_int_equal(rig.fake->requests, 1); /* the identity, at the probe */
     assert_int_equal(run_one(SK_BLOCK_READ, 2047, 0, 512), SK_OK);
     blk_rig_deinit(&rig);
@@ -406,7 +406,7 @@ static void test_virtio_blk_submit__device_errors_arrive(void **state)
     fake_device_bad_sectors(rig.fake, 10, 1);
     assert_int_equal(run_one(SK_BLOCK_READ, 10, 0, 512), SK_ERR_IO);
     assert_int_equal(run_one(SK_BLOCK_READ, 11, 0, 512), SK_OK);
-    assert_int_equal(rig.queue->statistics.errors_io, 1);
+    assert_int_equal(rig.queue->statistics.errors[SK_ERR_IO], 1);
     assert_int_equal(sk_block_get_state(rig.disk), SK_BLOCK_STATE_READY);
     blk_rig_deinit(&rig);
 }
