@@ -40,6 +40,8 @@ static bool take_word(struct scrub *scrub, const char *word)
         scrub->poll = true;
     } else if (text_equal(word, "retry")) {
         scrub->retry = true;
+    } else if (text_equal(word, "persist")) {
+        scrub->persist = true;
     } else {
         return false;
     }

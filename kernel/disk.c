@@ -26,12 +26,16 @@ static void print_no_disk(void)
 
 bool disk_open(struct disk *out_disk)
 {
+    enum sk_status looked;
+
     out_disk->device = devices_disk();
     if (out_disk->device == NULL) {
         print_no_disk();
         return false;
     }
     out_disk->queue = sk_block_get_queue(out_disk->device, 0);
+    looked = sk_block_poll(out_disk->queue, 0, NULL); /* it may have another size by now */
+    (void)looked;                                     /* whoever uses the disk is told the same */
     sk_block_get_info(out_disk->device, &out_disk->info);
     if (out_disk->info.block_bytes > DISK_CHUNK_BYTES) {
         console_print("the disk's blocks of %u bytes are too large, at most %u can be used\n",

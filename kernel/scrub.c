@@ -12,8 +12,8 @@
 
 void scrub_failed(struct scrub *scrub)
 {
-    if (++scrub->failures == FAILURES_MAX) {
-        console_print("scrub: %u failures are enough: stopped\n", FAILURES_MAX);
+    if (++scrub->failures == FAILURES_MAX && !scrub->persist) {
+        console_print("scrub: %u failures are enough: stopped; to go on: persist\n", FAILURES_MAX);
         scrub->stopped = true;
     }
 }
@@ -59,12 +59,16 @@ static bool prepare(struct scrub *scrub, struct scrub_lane *lane, struct sk_bloc
 /* An idle lane if the next extent may go now; NULL: something must end first. */
 static struct scrub_lane *next_lane(struct scrub *scrub)
 {
-    const struct extent *extent = &scrub->records[scrub->next].extent;
+    const struct extent *extent;
     struct scrub_lane *idle = NULL;
 
+    while (!scrub->writing && scrub->next < scrub->limit && scrub->records[scrub->next].failed) {
+        scrub->next++;
+    }
     if (scrub->next == scrub->limit || scrub->stopped || scrub->repeat) {
         return NULL;
     }
+    extent = &scrub->records[scrub->next].extent;
     for (uint64_t i = 0; i < scrub->depth; i++) {
         struct scrub_lane *lane = &scrub->lanes[i];
 
@@ -113,8 +117,8 @@ static void take(struct scrub *scrub, struct scrub_lane *lane)
     scrub->in_doubt |= status == SK_ERR_IN_DOUBT;
     if (status == SK_OK) {
         if (scrub->writing) {
-            record->failed = false;
-        } else if (!record->failed) {
+            record->failed = false; /* as it was before a flush failed, perhaps */
+        } else {
             scrub_lane_compare(lane);
         }
         return;
@@ -228,6 +232,19 @@ static void look_for_break(struct scrub *scrub)
     }
 }
 
+/* A disk may grow and shrink; what lies beyond its end fails from then on. */
+static void look_at_capacity(struct scrub *scrub)
+{
+    struct sk_block_info info;
+
+    sk_block_get_info(scrub->disk.device, &info);
+    if (info.capacity_sectors != scrub->disk.info.capacity_sectors) {
+        console_print("scrub: the disk has %lu sectors now, it had %lu\n", info.capacity_sectors,
+                      scrub->disk.info.capacity_sectors);
+        scrub->disk.info.capacity_sectors = info.capacity_sectors;
+    }
+}
+
 /* All extents once: written and flushed, or read and compared. */
 void scrub_pass(struct scrub *scrub, bool writing)
 {
@@ -250,6 +267,7 @@ void scrub_pass(struct scrub *scrub, bool writing)
             }
         }
         mend(scrub);
+        look_at_capacity(scrub);
         if (writing && !scrub->stopped && !scrub->repeat && scrub->in_flight == 0 &&
             scrub->next == scrub->limit) {
             flush(scrub);

@@ -46,7 +46,8 @@ struct scrub {
     uint64_t every; /* extents between two flushes */
     bool read;      /* write nothing */
     bool poll;
-    bool retry;
+    bool retry;     /* recover a stopped disk and go on */
+    bool persist;   /* go on after any number of failures */
     bool interactive;
     /* Where it stands. */
     bool writing;

@@ -4,6 +4,8 @@
 The same arithmetic as kernel/lib/extents.c: from one seed both sides know every extent and every
 byte, so the host compares whole images without having been told what was written.
 """
+import re
+
 MASK = (1 << 64) - 1
 SECTOR = 512
 WORDS = SECTOR // 8
@@ -60,6 +62,7 @@ class Written:
     """What the sectors hold after extents [0, count) were written in their order."""
 
     def __init__(self, extents, count, failed=()):
+        """`failed`: the numbers of those that may have been written, or in part, or not."""
         self.extents = extents
         self.kinds = {}
         self.last = {}      # sector: the numbers of those that wrote it, the last one last
@@ -74,25 +77,25 @@ class Written:
                 else:
                     self.last[each] = [number]
 
-    def allowed(self, sector, before):
-        """All contents that the sector may have; `before` is what it held at first."""
-        return [before if number is None
-                else self.extents.content(number, self.kinds[number], sector)
-                for number in self.last.get(sector, [None])]
+    def may_hold(self, sector, old, new):
+        """True if `new` is right for the sector; `old` is what it held at first."""
+        numbers = self.last.get(sector)
+        if numbers is None:
+            return new == old
+        if not any(new):
+            return any(number is not None and self.kinds[number] == ZEROES for number in numbers) \
+                or (None in numbers and not any(old))
+        number = int.from_bytes(new[8:16], "little")
+        if number in numbers and self.kinds[number] != ZEROES:
+            return new == self.extents.content(number, self.kinds[number], sector)
+        return None in numbers and new == old
 
 
 def differences(written, before, after):
     """The sectors of image `after` that hold what they must not; `before` is the image at first."""
-    assert len(before) == len(after), "the image's size changed"
-    wrong = []
-    for at in range(0, len(before), SECTOR):
-        old, new = before[at:at + SECTOR], after[at:at + SECTOR]
-        if at // SECTOR in written.last:
-            if new not in written.allowed(at // SECTOR, old):
-                wrong.append(at // SECTOR)
-        elif new != old:
-            wrong.append(at // SECTOR)
-    return wrong
+    assert len(before) == len(after), "the image has %d bytes, it had %d" % (len(after), len(before))
+    return [at // SECTOR for at in range(0, len(before), SECTOR)
+            if not written.may_hold(at // SECTOR, before[at:at + SECTOR], after[at:at + SECTOR])]
 
 
 def apply(extents, count, before):
@@ -104,3 +107,14 @@ def apply(extents, count, before):
         image[sector * SECTOR:(sector + 1) * SECTOR] = \
             extents.content(number, written.kinds[number], sector)
     return bytes(image)
+
+
+def durable_of(text):
+    """How many extents the console of a `scrub` called durable at last."""
+    return max([int(number) for number in re.findall(r"^scrub: (\d+) extents are durable\r?$", text,
+                                                     re.M)], default=0)
+
+
+def failed_of(text):
+    """The numbers of the extents whose write the console of a `scrub` called failed."""
+    return {int(number) for number in re.findall(r"^scrub: write of extent (\d+), ", text, re.M)}
