@@ -100,6 +100,21 @@ static inline uint32_t ski_door_load32(const sk_le32 SKI_SHARED *from)
     return (uint32_t)SKI_DOOR_SEEN_((const void *)from, 4, sk_le32_get(value));
 }
 
+/* 64 bits are one load where the CPU has such a load, and two where it has not. */
+static inline uint64_t ski_door_load64(const sk_le64 SKI_SHARED *from)
+{
+#if UINTPTR_MAX > UINT32_MAX
+    sk_le64 value = { __atomic_load_n(&((const sk_le64 *)from)->raw, __ATOMIC_RELAXED) };
+
+    return SKI_DOOR_SEEN_((const void *)from, 8, sk_le64_get(value));
+#else
+    const sk_le32 SKI_SHARED *halves = (const sk_le32 SKI_SHARED *)(const void SKI_SHARED *)from;
+    uint64_t low = ski_door_load32(&halves[0]);
+
+    return low | (uint64_t)ski_door_load32(&halves[1]) << 32;
+#endif
+}
+
 static inline void ski_door_store8(uint8_t SKI_SHARED *to, uint8_t value)
 {
     __atomic_store_n((uint8_t *)to, value, __ATOMIC_RELAXED);
@@ -201,6 +216,33 @@ static inline void ski_door_full_fence(bool device)
     } else {
         ski_arch_full_fence();
     }
+}
+
+/*
+ * What was stored before is found by whoever looks after this process was
+ * killed, if what is stored later is: a thread that ends keeps the order of
+ * its program, so only the compiler has to.
+ */
+static inline void ski_door_before_a_kill(void)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Begins to fetch what is loaded or stored soon.  Any address will do. */
+static inline void ski_door_expect(const void SKI_SHARED *there)
+{
+    __builtin_prefetch((const void *)there, 0);
+}
+
+static inline void ski_door_expect_store(const void SKI_SHARED *there)
+{
+    __builtin_prefetch((const void *)there, 1);
+}
+
+/* For a system call that fills or empties the memory; nothing else looks through it. */
+static inline void *ski_door_lend(uint8_t SKI_SHARED *shared)
+{
+    return (void *)shared;
 }
 
 static inline void ski_door_zero(uint8_t SKI_SHARED *to, size_t bytes)
