@@ -87,6 +87,13 @@ struct sk_block_range_limits {
     uint32_t alignment_sectors; /* pieces that begin and end at multiples do most; a hint, at least 1 */
 };
 
+/* What the disk says about tracks; all 0 if it says nothing.  Nothing depends on it. */
+struct sk_block_geometry {
+    uint16_t cylinders;
+    uint8_t heads;
+    uint8_t sectors; /* of a track */
+};
+
 /* What the disk is.  Fixed while the device is bound, but for the capacity. */
 struct sk_block_info {
     const char *driver;           /* "virtio-blk" */
@@ -95,7 +102,10 @@ struct sk_block_info {
     uint64_t capacity_sectors;    /* of SK_BLOCK_SECTOR_BYTES */
     uint32_t block_bytes;         /* smallest unit of a request; 512 or a larger power of two */
     uint32_t physical_block_bytes; /* what the disk does in one piece; a hint */
-    uint32_t optimal_io_bytes;    /* a hint; 0: unknown */
+    uint32_t alignment_offset_bytes; /* where the first physical block begins; a hint */
+    uint32_t minimum_io_bytes;    /* smaller requests cost more; a hint; 0: unknown */
+    uint32_t optimal_io_bytes;    /* longer ones gain nothing; a hint; 0: unknown */
+    struct sk_block_geometry geometry;
     enum sk_block_cache cache;
     bool cache_can_change;        /* sk_block_set_cache works */
     bool read_only;
@@ -206,6 +216,35 @@ struct sk_block_queue *sk_block_get_queue(struct sk_block_device *device, uint32
 
 /* Copies what is known of the disk, with the capacity of now. */
 void sk_block_get_info(const struct sk_block_device *device, struct sk_block_info *out_info);
+
+enum sk_block_property_kind {
+    SK_BLOCK_PROPERTY_NUMBER, /* its unit ends the name */
+    SK_BLOCK_PROPERTY_FLAG,   /* 0 or 1 */
+    SK_BLOCK_PROPERTY_TEXT
+};
+
+/* One thing to know about a disk. */
+struct sk_block_property {
+    const char *name; /* "capacity_sectors"; upper case: a feature, "FLUSH" */
+    enum sk_block_property_kind kind;
+    uint64_t number;  /* of a number or flag; a feature's is 1 if it is in use, 0 if it is only
+                       * offered */
+    const char *text; /* of a text, else NULL; valid while the device is bound */
+};
+
+/*
+ * Property `index`, for lists: all that is known of this disk, with the values
+ * of now; what it does not have is left out.  SK_OK; SK_ERR_NOT_FOUND (there are
+ * fewer).  O(index).
+ */
+SK_MUST_CHECK enum sk_status sk_block_get_property(const struct sk_block_device *device,
+                                                   uint32_t index,
+                                                   struct sk_block_property *out_property);
+
+/* The property with this name.  SK_OK; SK_ERR_NOT_FOUND (this disk does not have it). */
+SK_MUST_CHECK enum sk_status sk_block_find_property(const struct sk_block_device *device,
+                                                    const char *name,
+                                                    struct sk_block_property *out_property);
 
 /*
  * Copies the queue's counters.  They belong to the queue's owner, like the

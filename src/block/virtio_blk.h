@@ -169,7 +169,12 @@ struct ski_blk_config {
     uint64_t size_max;
     uint64_t seg_max;
     uint64_t blk_size;
+    uint64_t cylinders;
+    uint64_t heads;
+    uint64_t sectors;
     uint64_t physical_block_exp;
+    uint64_t alignment_offset;
+    uint64_t min_io_size;
     uint64_t opt_io_size;
     uint64_t writeback;
     uint64_t num_queues;

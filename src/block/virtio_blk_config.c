@@ -25,8 +25,13 @@ static const struct ski_virtio_field fields[] = {
     FIELD(0, 8, SKI_VIRTIO_ALWAYS, capacity),
     FIELD(8, 4, SK_VIRTIO_BLK_F_SIZE_MAX, size_max),
     FIELD(12, 4, SK_VIRTIO_BLK_F_SEG_MAX, seg_max),
+    FIELD(16, 2, SK_VIRTIO_BLK_F_GEOMETRY, cylinders),
+    FIELD(18, 1, SK_VIRTIO_BLK_F_GEOMETRY, heads),
+    FIELD(19, 1, SK_VIRTIO_BLK_F_GEOMETRY, sectors),
     FIELD(20, 4, SK_VIRTIO_BLK_F_BLK_SIZE, blk_size),
     FIELD(24, 1, SK_VIRTIO_BLK_F_TOPOLOGY, physical_block_exp),
+    FIELD(25, 1, SK_VIRTIO_BLK_F_TOPOLOGY, alignment_offset),
+    FIELD(26, 2, SK_VIRTIO_BLK_F_TOPOLOGY, min_io_size),
     FIELD(28, 4, SK_VIRTIO_BLK_F_TOPOLOGY, opt_io_size),
     FIELD(SKI_BLK_CONFIG_WRITEBACK, 1, SK_VIRTIO_BLK_F_CONFIG_WCE, writeback),
     FIELD(34, 2, SK_VIRTIO_BLK_F_MQ, num_queues),
@@ -43,7 +48,7 @@ static const struct ski_virtio_field fields[] = {
 uint64_t ski_blk_wanted_features(const struct sk_virtio_blk_options *options)
 {
     uint64_t implemented = BIT(SK_VIRTIO_BLK_F_SIZE_MAX) | BIT(SK_VIRTIO_BLK_F_SEG_MAX) |
-                           BIT(SK_VIRTIO_BLK_F_RO) | BIT(SK_VIRTIO_BLK_F_BLK_SIZE) |
+                           BIT(SK_VIRTIO_BLK_F_GEOMETRY) | BIT(SK_VIRTIO_BLK_F_RO) | BIT(SK_VIRTIO_BLK_F_BLK_SIZE) |
                            BIT(SK_VIRTIO_BLK_F_FLUSH) | BIT(SK_VIRTIO_BLK_F_TOPOLOGY) |
                            BIT(SK_VIRTIO_BLK_F_CONFIG_WCE) | BIT(SK_VIRTIO_BLK_F_DISCARD) |
                            BIT(SK_VIRTIO_BLK_F_WRITE_ZEROES) | BIT(SK_VIRTIO_BLK_F_LIFETIME) |
@@ -131,15 +136,39 @@ static enum sk_status check_sizes(struct ski_blk *blk, const struct ski_blk_conf
     }
     info->capacity_sectors = config->capacity;
     info->block_bytes = (uint32_t)block;
+    return SK_OK;
+}
+
+/* A hint in blocks as bytes; 0 if that is too much to believe. */
+static uint32_t hint_bytes(uint64_t blocks, uint64_t block_bytes)
+{
+    return blocks * block_bytes <= UINT32_MAX ? (uint32_t)(blocks * block_bytes) : 0;
+}
+
+/* Hints: what makes no sense is left out, and refuses nothing. */
+static void set_hints(struct ski_blk *blk, const struct ski_blk_config *config)
+{
+    struct sk_block_info *info = &blk->block.info;
+    uint64_t block = info->block_bytes;
+    bool tracks = config->cylinders != 0 && config->heads != 0 && config->sectors != 0;
+
     info->physical_block_bytes = (uint32_t)block;
     if (config->physical_block_exp <= PHYSICAL_EXPONENT_MAX &&
         block << config->physical_block_exp <= UINT32_MAX) {
         info->physical_block_bytes = (uint32_t)(block << config->physical_block_exp);
     }
-    info->optimal_io_bytes = config->opt_io_size * block <= UINT32_MAX
-                                 ? (uint32_t)(config->opt_io_size * block)
-                                 : 0;
-    return SK_OK;
+    info->alignment_offset_bytes = hint_bytes(config->alignment_offset, block);
+    if (info->alignment_offset_bytes >= info->physical_block_bytes) {
+        info->alignment_offset_bytes = 0;
+    }
+    info->minimum_io_bytes = hint_bytes(config->min_io_size, block);
+    info->optimal_io_bytes = hint_bytes(config->opt_io_size, block);
+    info->geometry = (struct sk_block_geometry){ .cylinders = 0 };
+    if (tracks) {
+        info->geometry = (struct sk_block_geometry){ (uint16_t)config->cylinders,
+                                                     (uint8_t)config->heads,
+                                                     (uint8_t)config->sectors };
+    }
 }
 
 static uint32_t clamp_at_least_one(uint64_t value)
@@ -238,6 +267,7 @@ enum sk_status ski_blk_configure(struct ski_blk *blk, uint32_t *out_num_queues)
     if (status != SK_OK) {
         return status;
     }
+    set_hints(blk, &config);
     set_cache(blk, &config);
     set_ranges(blk, &config);
     *out_num_queues = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_MQ)
