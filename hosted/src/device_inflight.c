@@ -248,7 +248,7 @@ static void unmark(const struct ski_device_packed *ring, uint32_t from, bool wra
 {
     do {
         ski_door_store64(&ring->descriptors[from].rest,
-                         ski_ring_packed_rest(0, 0, ski_ring_packed_available(wrap)));
+                         ski_ring_packed_rest(0, 0, ski_device_packed_available(wrap)));
         if (++from == ring->size) {
             from = 0;
             wrap = !wrap;

@@ -63,11 +63,15 @@ static inline void ski_device_packed_seek(struct ski_device_packed *ring, uint16
     ring->batch = false;
 }
 
+/* 2.8.1: a descriptor is available if the one bit equals the wrap counter and the other does not. */
+static inline uint32_t ski_device_packed_available(bool wrap)
+{
+    return wrap ? SKI_RING_PACKED_AVAILABLE : SKI_RING_PACKED_USED;
+}
+
 static inline bool ski_device_packed_is_available(uint32_t flags, bool wrap)
 {
-    uint32_t marks = SKI_RING_PACKED_AVAILABLE | SKI_RING_PACKED_USED;
-
-    return (flags & marks) == ski_ring_packed_available(wrap);
+    return (flags & SKI_RING_PACKED_MARKS) == ski_device_packed_available(wrap);
 }
 
 /* The second half of the descriptor at a position: u32 length, u16 id, u16 flags. */
@@ -121,7 +125,7 @@ static inline void ski_device_packed_give(struct ski_device_packed *ring, uint32
     uint64_t rest;
 
     if (ring->used_wrap) {
-        flags |= SKI_RING_PACKED_AVAILABLE | SKI_RING_PACKED_USED;
+        flags |= SKI_RING_PACKED_MARKS;
     }
     rest = ski_ring_packed_rest(length, id, flags);
     if (ring->batch) {
@@ -141,17 +145,16 @@ static inline void ski_device_packed_give(struct ski_device_packed *ring, uint32
 }
 
 /*
- * Makes the batch used.  The release store pairs with the driver's acquire of
- * the flags: data and the other descriptors are not older.  The full barrier
- * behind it keeps our look at its wish from being older.
+ * Makes the batch used, if there is one.  The release store pairs with the
+ * driver's acquire of the flags: data and the other descriptors are not older.
+ * The full barrier behind it keeps our look at its wish from being older.
  */
 static inline void ski_device_packed_publish(struct ski_device_packed *ring)
 {
     if (ring->batch) {
-        ski_door_store64_release(&ring->descriptors[ring->first].rest, ring->first_rest);
+        ski_door_publish64(&ring->descriptors[ring->first].rest, ring->first_rest);
         ring->batch = false;
     }
-    ski_door_full_fence(false);
 }
 
 /* Whether the driver wants to hear of what was published since the last call; 2.8.10. */

@@ -28,13 +28,13 @@ static void lay_out_driver(struct device_rig *rig, struct ski_ring_layout *layou
         if (options->start != 0) {
             /* As if the first lap were over and the second had come this far. */
             rig->packed.next = rig->packed.taken = options->start;
-            rig->packed.next_wrap = rig->packed.taken_wrap = false;
+            rig->packed.next_marks = SKI_RING_PACKED_USED;
+            rig->packed.taken_marks = 0;
             for (uint32_t i = 0; i < options->size; i++) {
                 ski_door_store64(&rig->packed.descriptors[i].rest,
                                  i < options->start
                                      ? 0
-                                     : ski_ring_packed_rest(0, 0, SKI_RING_PACKED_AVAILABLE |
-                                                                      SKI_RING_PACKED_USED));
+                                     : ski_ring_packed_rest(0, 0, SKI_RING_PACKED_MARKS));
             }
         }
     } else {
@@ -224,8 +224,10 @@ void device_rig_submit(struct device_rig *rig, uint32_t index)
 
 bool device_rig_publish(struct device_rig *rig)
 {
-    return rig->options.packed ? ski_ring_packed_publish(&rig->packed)
-                               : ski_ring_split_publish(&rig->split);
+    if (rig->options.packed) {
+        return rig->packed.unpublished != 0 && ski_ring_packed_publish(&rig->packed);
+    }
+    return ski_ring_split_publish(&rig->split);
 }
 
 int device_rig_harvest(struct device_rig *rig)
