@@ -10,6 +10,22 @@
 #define COUNT_MAX 65536u
 #define DEPTH_DEFAULT 16u
 
+/* Before: keeps the counters; after: says what was added. */
+static void look_at_queues(struct scrub *scrub, bool after)
+{
+    for (uint32_t i = 0; i < scrub->disk.info.queue_count && i < SK_VIRTIO_BLK_QUEUES_MAX; i++) {
+        struct scrub_queue *queue = &scrub->queues[i];
+        struct sk_block_statistics now;
+
+        sk_block_get_statistics(sk_block_get_queue(scrub->disk.device, i), &now);
+        if (after) {
+            console_print("scrub: queue %u: %lu requests, %lu interrupts\n", (unsigned)i,
+                          now.requests - queue->requests, now.interrupts - queue->interrupts);
+        }
+        *queue = (struct scrub_queue) { now.requests, now.interrupts };
+    }
+}
+
 static bool print_result(const struct scrub *scrub)
 {
     bool good = !scrub->stopped && scrub->failures == 0 && scrub->equal == scrub->count;
@@ -135,12 +151,14 @@ enum shell_result command_scrub(const struct shell_call *call)
     if (!open(&scrub) || !get_memory(&scrub)) {
         return SHELL_FAILED;
     }
+    look_at_queues(&scrub, false);
     if (!scrub.read) {
         scrub_pass(&scrub, true);
     }
     if (!scrub.stopped) {
         scrub_pass(&scrub, false);
     }
+    look_at_queues(&scrub, true);
     good = print_result(&scrub);
     disk_buffer_done(&scrub.buffer, scrub.in_doubt);
     aligned_free(scrub.records);

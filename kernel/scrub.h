@@ -9,6 +9,8 @@
 #ifndef KERNEL_SCRUB_H
 #define KERNEL_SCRUB_H
 
+#include <skio/virtio_blk.h>
+
 #include "disk.h"
 #include "lib/extents.h"
 
@@ -34,6 +36,12 @@ struct scrub_lane {
     struct sk_dma_segment segments[SCRUB_SEGMENTS_MAX];
 };
 
+/* Counters of a queue before the work. */
+struct scrub_queue {
+    uint64_t requests;
+    uint64_t interrupts;
+};
+
 struct scrub {
     struct disk disk;
     struct sk_io_buffer buffer;
@@ -46,8 +54,8 @@ struct scrub {
     uint64_t every; /* extents between two flushes */
     bool read;      /* write nothing */
     bool poll;
-    bool retry;     /* recover a stopped disk and go on */
-    bool persist;   /* go on after any number of failures */
+    bool retry;   /* recover a stopped disk and go on */
+    bool persist; /* go on after any number of failures */
     bool interactive;
     /* Where it stands. */
     bool writing;
@@ -63,6 +71,7 @@ struct scrub {
     bool repeat;      /* begin again behind what is durable */
     bool stopped;
     bool in_doubt;
+    struct scrub_queue queues[SK_VIRTIO_BLK_QUEUES_MAX];
     struct scrub_lane lanes[SCRUB_DEPTH_MAX];
     bool covered[DISK_CHUNK_BYTES / EXTENTS_SECTOR_BYTES];
 };

@@ -39,8 +39,10 @@ class Run:
         self.command = command
 
     def fail(self, why):
-        raise AssertionError("%s\nQEMU: %s\nstatus %s; the console said:\n%s"
-                             % (why, " ".join(map(str, self.command)), self.status, self.text))
+        firmware, kernel, said = self.text.partition("\nSimpleKernel ")
+        raise AssertionError("%s\nQEMU: %s\nstatus %s; the console said:%s"
+                             % (why, " ".join(map(str, self.command)), self.status,
+                                kernel + said or "\n" + firmware))
 
     def has(self, pattern):
         """The match of a regular expression somewhere in the output, or a failure."""

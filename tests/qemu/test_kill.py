@@ -156,6 +156,20 @@ def test_power_cut__durable_extents_survive(folder):
         assert differences(Written(extents, durable), before, log.left(before)) != []
 
 
+def test_power_cut__after_the_last_flush(folder):
+    """Nothing is written any more that would bring another flush: this one has to do."""
+    for number, count in enumerate((64, 100, 300)):
+        image, path, arguments = logged(folder, number)
+        before = image.path.read_bytes()
+        extents = Extents(250 + number, SECTORS)
+        assert extents.get(count - 1)[2] != DURABLE
+        with Guest("scrub %d %d 32 %d" % (250 + number, count, EVERY), arguments) as guest:
+            guest.wait("scrub: %d extents are durable" % count)
+            guest.kill()
+        left = Log(path.read_bytes()).left(before)
+        assert differences(Written(extents, count), before, left) == []
+
+
 def test_power_cut__each_flush_is_sent_once(folder):
     """One for each round and each durable write; QEMU drops one that has nothing to flush."""
     image, path, arguments = logged(folder, 0)

@@ -158,12 +158,13 @@ def test_errors__the_nth_read(folder):
 
 def test_errors__the_nth_flush(folder):
     """What a flush that failed leaves is not durable: it is written again."""
-    for numbers in ([1], [2, 3]):
+    for numbers in ([1], [2, 3], range(1, 13)):
         run = failing(folder, "flush %s" % numbers, "flush_to_disk", "flush", numbers).left(1)
         lines = [line for line in run.text.splitlines()
                  if ("flush of extents" in line or "write of extent" in line) and "failed" in line]
         assert len(lines) == len(numbers), run.text
         run.has(r"^ +failed: io +%d$" % len(numbers))
+    run.has(r"^scrub: flush of extents 0 to 63 failed")     # and not only durable writes
 
 
 def test_errors__of_a_merged_request_are_those_of_all(folder):
@@ -175,13 +176,13 @@ def test_errors__of_a_merged_request_are_those_of_all(folder):
 
 def stopping(folder, name, event, iotype, errno, properties):
     load = Load(folder, name, len(name), 400)
-    with Guest("timeout=1000 " + load.command + "stats; poweroff",
+    with Guest("timeout=2000 " + load.command + "stats; poweroff",
                disk(load.image, properties=properties,
                     faults=nth(event, iotype, [40], errno))) as guest:
         reason = guest.monitor.event("BLOCK_IO_ERROR")["data"]
         assert (reason["operation"], reason["action"]) == (iotype, "stop"), reason
         guest.monitor.event("STOP")
-        time.sleep(1.5)     # longer than the guest's timeout, but its clock stands still
+        time.sleep(3)       # longer than the guest's timeout, but its clock stands still
         guest.qmp("cont")
         run = guest.leave().left(0)
     run.has(DONE)
