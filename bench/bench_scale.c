@@ -42,7 +42,6 @@ struct worker {
     struct sk_block_queue *queue;
     uint64_t arithmetic;
     double ns; /* for one request */
-    _Alignas(128) uint64_t own_count;
 };
 
 #define INDIRECT SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC)
@@ -174,7 +173,7 @@ static void prepare(const struct row *row)
     for (uint32_t i = 0; i < CORES; i++) {
         workers[i].row = row;
         workers[i].queue = sk_block_get_queue(disk.block, i);
-        workers[i].stream->count_too = row->shares_line ? &shared_line[i] : &workers[i].own_count;
+        workers[i].stream->count_too = row->shares_line ? &shared_line[i] : NULL;
         if (workers[i].queue == NULL) {
             (void)fprintf(stderr, "bench_scale: the disk has no queue %u\n", i);
             exit(2);

@@ -170,7 +170,7 @@ static void count(struct sk_block_request *request)
     must(request->status, "request");
     stream->completed++;
     if (stream->count_too != NULL) {
-        ++*(volatile uint64_t *)stream->count_too;
+        (void)__atomic_fetch_add(stream->count_too, 1, __ATOMIC_RELAXED);
     }
 }
 

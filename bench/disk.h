@@ -51,7 +51,7 @@ struct bench_stream {
     const struct bench_disk *disk;
     struct sk_io_buffer data;
     uint64_t completed;
-    uint64_t *count_too; /* counts each completion as well; NULL: nothing does */
+    uint64_t *count_too; /* counts each completion as well, by an atomic add; NULL: nothing does */
     uint64_t random;
     struct sk_block_request requests[BENCH_BATCH_MAX];
     struct sk_dma_segment segments[BENCH_BATCH_MAX];
