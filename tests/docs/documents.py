@@ -302,15 +302,12 @@ def check_options_are_explained(root):
 
 
 def check_figures_are_the_measured_ones(root):
-    """Each number between <!-- figures --> and <!-- end --> of README.md is in docs/figures.md."""
-    block = re.search(r"<!-- figures -->(.*?)<!-- end -->", (root / "README.md").read_text(), re.S)
-    if block is None:
-        return ["README.md: there is nothing between <!-- figures --> and <!-- end -->"]
-    said = re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w)", block.group(1).split("|---", 1)[1])
-    measured = set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w)",
-                              (root / "docs/figures.md").read_text()))
-    return ["README.md: %s is not in docs/figures.md" % number for number in said
-            if number not in measured]
+    """The tables of docs/figures.md and README.md are made from the output that stands there."""
+    result = subprocess.run([sys.executable, root / "tools/figures", "check"],
+                            capture_output=True, text=True)
+    if result.returncode == 0:
+        return []
+    return result.stdout.splitlines() or [result.stderr]
 
 
 def check_shell_is_explained(root):
@@ -421,8 +418,8 @@ FAULTS = {
         changed("README.md", r"^src/memory/ ", "src/memories/ "),
     ],
     "figures_are_the_measured_ones": [
-        changed("README.md", r"every check on \(indirect, event index\) \| [\d.]+ ns",
-                "every check on (indirect, event index) | 1.234 ns"),
+        changed("README.md", r"every check on \| [\d.]+ ns", "every check on | 1.234 ns"),
+        changed("docs/figures.md", r"^(\| a read, split ring, alone, ns \|) [\d.]+", r"\1 1.234"),
     ],
     "shell_is_explained": [
         changed("README.md", r"`verify`", "`certify`"),
