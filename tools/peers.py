@@ -36,7 +36,8 @@ def run(*command, **options):
                             stderr=subprocess.PIPE, text=True, **options)
     if result.returncode != 0:
         lines = (result.stderr.strip() or "status %d" % result.returncode).splitlines()
-        raise Missing("%s: %s" % (" ".join(map(str, command[:2])), lines[-1]))
+        reason = re.sub(r"\S+://\S+", "the archive", lines[-1])
+        raise Missing("%s: %s" % (command[0], reason))
     return result.stdout
 
 
@@ -77,6 +78,7 @@ class Archive:
         need("apt-get", "apt-cache", "dpkg", "dpkg-deb")
         suite = suite or release_field("VERSION_CODENAME")
         architecture = architecture or run("dpkg", "--print-architecture").strip()
+        self.suite = suite
         self.folder = PEERS / ("apt-%s-%s" % (suite, architecture))
         self.options = [
             "-o", "Dir::Etc::sourcelist=/dev/null",
@@ -88,20 +90,18 @@ class Archive:
             "-o", "APT::Architectures=%s" % architecture,
             "-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=",
         ]
-        self.update(suite)
+        if not (self.folder / "complete").exists():
+            self.update()
 
-    def update(self, suite):
-        stamp = self.folder / "complete"
-        if stamp.exists():
-            return
+    def update(self):
         for name in ("sources", "state/lists/partial", "cache/archives/partial"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").touch()
-        for number, (suffix, text) in enumerate(sources_of(suite)):
+        for number, (suffix, text) in enumerate(sources_of(self.suite)):
             (self.folder / "sources" / ("%d%s" % (number, suffix))).write_text(text)
-        say("reads what Debian %s has" % suite)
+        say("reads what Debian %s has" % self.suite)
         run("apt-get", *self.options, "-qq", "update")
-        stamp.touch()
+        (self.folder / "complete").touch()
 
     def dependency(self, name, pattern):
         """The package that `name` depends on and that matches."""
@@ -111,17 +111,24 @@ class Archive:
             raise Missing("%s depends on nothing like %s" % (name, pattern))
         return match.group(1)
 
+    def download(self, name, folder):
+        """The package's file.  Lists that are too old for the archive are read again."""
+        try:
+            run("apt-get", *self.options, "-qq", "download", name, cwd=folder)
+        except Missing:
+            self.update()
+            run("apt-get", *self.options, "-qq", "download", name, cwd=folder)
+        return next(pathlib.Path(folder).glob("*.deb"))
+
     def unpack(self, name):
         """The folder with what the package would install."""
         folder = PEERS / name
         if not folder.exists():
             say("fetches %s" % name)
-            PEERS.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=PEERS) as scratch:
-                run("apt-get", *self.options, "-qq", "download", name, cwd=scratch)
-                package = next(pathlib.Path(scratch).glob("*.deb"))
-                run("dpkg-deb", "-x", package, pathlib.Path(scratch) / "unpacked")
-                (pathlib.Path(scratch) / "unpacked").rename(folder)
+                unpacked = pathlib.Path(scratch) / "unpacked"
+                run("dpkg-deb", "-x", self.download(name, scratch), unpacked)
+                unpacked.rename(folder)
         return folder
 
 
