@@ -6,6 +6,7 @@
 #include "console.h"
 #include "devices.h"
 #include "disk.h"
+#include "harts.h"
 #include "lib/text.h"
 #include "memory.h"
 #include "power.h"
@@ -26,13 +27,17 @@ const struct shell_command shell_commands[] = {
       command_scrub },
     { "flush", "", "make what was written durable", command_flush },
     { "hash", "[SECTOR COUNT]", "SHA-256 of the disk or a part of it", command_hash },
-    { "bench", "[read|write] [BYTES] [DEPTH] [SECONDS] [random|sequential] [poll|irq]",
-      "measure (read 4096 32 2 random irq); write destroys data", command_bench },
+    { "bench",
+      "[read|write] [BYTES] [DEPTH] [SECONDS] [random|sequential] [poll|irq] [harts=N] "
+      "[requests=N] [latency=N]",
+      "measure (read 4096 32 2 random irq harts=1 latency=1: each request is timed);\n"
+      "                                   requests=N: a hart ends after N; write destroys data",
+      command_bench },
     { "stats", "", "counters of memory and disk", command_stats },
     { "log", "error|warning|info|debug", "how much the log says", command_log },
     { "recover", "", "bring a disk back that was stopped after a fault", command_recover },
     { "uptime", "", "time since the machine started", command_uptime },
-    { "crash", "read|write|exec|stack", "cause a fault, to see the report", command_crash },
+    { "crash", "read|write|exec|stack [HART]", "cause a fault, to see the report", command_crash },
     { "poweroff", "[STATUS]", "leave; 0, or 1 if a command of the command line failed",
       command_poweroff },
 };
@@ -70,7 +75,7 @@ enum shell_result command_help(const struct shell_call *call)
     (void)call;
     for (size_t i = 0; i < shell_command_count; i++) {
         const struct shell_command *command = &shell_commands[i];
-        char form[96];
+        char form[160];
 
         (void)sk_text_format(form, sizeof(form), "%s %s", command->name, command->usage);
         console_print("  %-32s %s%s\n", form,
@@ -222,11 +227,11 @@ static __attribute__((noinline)) uint64_t overflow_stack(volatile uint64_t depth
     return (depth == UINT64_MAX ? 0 : overflow_stack(depth + 1)) + ballast[0];
 }
 
-enum shell_result command_crash(const struct shell_call *call)
+static void crash(void *argument)
 {
     static uint32_t data[4];
     volatile uintptr_t nowhere = 8;
-    const char *kind = call->count == 1 ? call->words[0] : "";
+    const char *kind = argument;
 
     if (text_equal(kind, "read")) {
         console_print("%u\n", (unsigned)*(volatile uint32_t *)nowhere);
@@ -237,6 +242,25 @@ enum shell_result command_crash(const struct shell_call *call)
         function();
     } else if (text_equal(kind, "stack")) {
         console_print("%u\n", (unsigned)overflow_stack(0));
+    }
+}
+
+enum shell_result command_crash(const struct shell_call *call)
+{
+    uint64_t hart = 0;
+
+    if (call->count < 1 || call->count > 2 ||
+        (call->count == 2 && !command_number(call, "crash", 1, &hart))) {
+        return SHELL_USAGE;
+    }
+    if (hart >= harts_running()) {
+        console_print("crash: there is no hart %lu, %u run\n", hart, harts_running());
+        return SHELL_FAILED;
+    }
+    if (hart == 0) {
+        crash(call->words[0]);
+    } else if (harts_post((unsigned)hart, crash, call->words[0])) {
+        harts_join((unsigned)hart);
     }
     return SHELL_USAGE;
 }

@@ -2,7 +2,9 @@
 /*
  * Where the kernel talks: the firmware's console first, and the console device
  * once a driver has one.  Also the log's hook.
- * Calling: printing from anywhere; reading from the kernel's one thread.
+ * Calling: printing from any hart, interrupt handlers log only; reading from
+ * hart 0.  What several harts print is not mixed within a line: a line is shown
+ * when it ends, or its hart flushes it or waits for input.
  */
 #ifndef KERNEL_CONSOLE_H
 #define KERNEL_CONSOLE_H
@@ -30,6 +32,8 @@ extern struct sk_log console_log;
 /* Text as sk_text_format makes it, at most 255 characters a call. */
 void console_print(const char *format, ...) SK_PRINTF(1, 2);
 void console_write(const char *text, size_t bytes);
+/* Shows what this hart has begun to print. */
+void console_flush(void);
 
 /* From now on the console is this device. */
 void console_attach(struct console_device *device);

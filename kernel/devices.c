@@ -5,6 +5,7 @@
 #include "console.h"
 #include "devices.h"
 #include "drivers/drivers.h"
+#include "harts.h"
 #include "memory.h"
 #include "platform.h"
 #include "settings.h"
@@ -64,6 +65,7 @@ static enum sk_status add_drivers(void)
     disk = sk_virtio_blk_mmio_driver;
     disk.options = &settings.disk;
     settings.disk.refuse_legacy = !settings.legacy;
+    settings.disk.queue_count = settings.queues != 0 ? settings.queues : harts_found();
     settings.disk.timeout_ns = settings.timeout_ms * NS_PER_MS;
     status = sk_device_manager_add_driver(&devices, &plic);
     if (status == SK_OK) {
@@ -178,17 +180,27 @@ enum sk_status devices_init(const struct sk_fdt *fdt, uint64_t hart)
     return status;
 }
 
+static bool was_written(struct sk_block_device *device)
+{
+    struct sk_block_statistics statistics;
+    struct sk_block_queue *queue;
+    bool written = false;
+
+    for (uint32_t i = 0; (queue = sk_block_get_queue(device, i)) != NULL; i++) {
+        sk_block_get_statistics(queue, &statistics);
+        written |= statistics.bytes_written != 0 || statistics.bytes_cleared != 0;
+    }
+    return written;
+}
+
 static bool stop_disk(struct sk_device_node *node)
 {
     struct sk_block_device *device = node->interface;
-    struct sk_block_queue *queue = sk_block_get_queue(device, 0);
-    struct sk_block_statistics statistics;
     enum sk_status flushed = SK_OK;
     enum sk_status removed;
 
-    sk_block_get_statistics(queue, &statistics);
-    if (statistics.bytes_written != 0) {
-        flushed = sk_block_flush(queue, 0);
+    if (was_written(device)) {
+        flushed = sk_block_flush(sk_block_get_queue(device, 0), 0);
     }
     if (flushed != SK_OK) {
         console_print("%s: what was written may be lost: %s\n", node->name,

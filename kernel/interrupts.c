@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 #include "arch/arch.h"
 #include "console.h"
+#include "harts.h"
 #include "interrupts.h"
+#include "lock.h"
 
-#define CLAIMS_MAX 256u
+#define LINES 64u /* lists of attachments; lines that share one are told apart */
 
 struct attachment {
+    struct attachment *next;
     void (*handler)(void *argument); /* NULL: free */
     void *argument;
     uint32_t line;
 };
 
+static struct lock lock; /* of all below */
 static struct interrupt_controller *controller;
 static struct attachment attachments[INTERRUPTS_HANDLERS_MAX];
+static struct attachment *lines[LINES];
 
 enum sk_status interrupts_set_controller(struct interrupt_controller *wanted)
 {
@@ -23,82 +28,106 @@ enum sk_status interrupts_set_controller(struct interrupt_controller *wanted)
     return SK_OK;
 }
 
-static enum sk_status enable(const struct sk_interrupt *interrupt, struct attachment *attachment,
+static struct attachment *find_free(void)
+{
+    for (size_t i = 0; i < INTERRUPTS_HANDLERS_MAX; i++) {
+        if (attachments[i].handler == NULL) {
+            return &attachments[i];
+        }
+    }
+    return NULL;
+}
+
+static void unlink(uint32_t line)
+{
+    struct attachment **at = &lines[line % LINES];
+
+    while (*at != NULL) {
+        if ((*at)->line == line) {
+            (*at)->handler = NULL;
+            *at = (*at)->next;
+        } else {
+            at = &(*at)->next;
+        }
+    }
+}
+
+static enum sk_status attach(const struct sk_interrupt *interrupt,
                              void (*handler)(void *argument), void *argument)
 {
-    bool were_on = arch_interrupts_mask();
+    struct attachment *attachment = find_free();
+    uint32_t line = interrupt->cells[0];
     enum sk_status status;
 
-    *attachment = (struct attachment){ handler, argument, interrupt->cells[0] };
-    status = controller->enable(controller, interrupt->cells);
-    if (status != SK_OK) {
-        attachment->handler = NULL;
+    if (attachment == NULL) {
+        return SK_ERR_NO_MEMORY;
     }
-    arch_interrupts_restore(were_on);
+    status = controller->enable(controller, interrupt->cells);
+    if (status == SK_OK) {
+        *attachment = (struct attachment){ lines[line % LINES], handler, argument, line };
+        lines[line % LINES] = attachment;
+    }
     return status;
 }
 
 enum sk_status interrupts_attach(const struct sk_interrupt *interrupt,
                                  void (*handler)(void *argument), void *argument)
 {
+    enum sk_status status;
+    bool were_on;
+
     if (controller == NULL || interrupt->controller != controller->phandle) {
         return SK_ERR_AGAIN;
     }
     if (interrupt->cell_count != controller->cell_count || handler == NULL) {
         return SK_ERR_MALFORMED;
     }
-    for (size_t i = 0; i < INTERRUPTS_HANDLERS_MAX; i++) {
-        if (attachments[i].handler == NULL) {
-            return enable(interrupt, &attachments[i], handler, argument);
-        }
-    }
-    return SK_ERR_NO_MEMORY;
+    were_on = lock_take(&lock);
+    status = attach(interrupt, handler, argument);
+    lock_give(&lock, were_on);
+    return status;
 }
 
 void interrupts_detach(const struct sk_interrupt *interrupt)
 {
-    bool were_on = arch_interrupts_mask();
+    bool were_on = lock_take(&lock);
 
-    for (size_t i = 0; i < INTERRUPTS_HANDLERS_MAX; i++) {
-        if (attachments[i].handler != NULL && attachments[i].line == interrupt->cells[0]) {
-            attachments[i].handler = NULL;
-        }
-    }
+    unlink(interrupt->cells[0]);
     if (controller != NULL) {
         controller->disable(controller, interrupt->cells[0]);
     }
-    arch_interrupts_restore(were_on);
+    lock_give(&lock, were_on);
 }
 
 static bool handle(uint32_t line)
 {
     bool handled = false;
 
-    for (size_t i = 0; i < INTERRUPTS_HANDLERS_MAX; i++) {
-        if (attachments[i].handler != NULL && attachments[i].line == line) {
-            attachments[i].handler(attachments[i].argument);
+    for (const struct attachment *at = lines[line % LINES]; at != NULL; at = at->next) {
+        if (at->line == line) {
+            at->handler(at->argument);
             handled = true;
         }
     }
     return handled;
 }
 
+/* One line at a time: what is still pending then raises the next interrupt. */
 void interrupts_dispatch(void)
 {
+    bool were_on = lock_take(&lock);
+    bool handled = true;
     uint32_t line;
 
-    if (controller == NULL) {
-        return;
-    }
-    /* What is still pending then raises the next interrupt. */
-    for (unsigned i = 0; i < CLAIMS_MAX && controller->claim(controller, &line); i++) {
-        bool handled = handle(line);
-
+    if (controller != NULL && controller->claim(controller, &line)) {
+        handled = handle(line);
         controller->complete(controller, line);
-        if (!handled) {
-            controller->disable(controller, line);
-            sk_log_print(&console_log, SK_LOG_WARNING, "interrupt %u: nobody handles it, disabled",
-                         (unsigned)line);
-        }
     }
+    if (!handled) {
+        controller->disable(controller, line);
+        sk_log_print(&console_log, SK_LOG_WARNING, "interrupt %u: nobody handles it, disabled",
+                     (unsigned)line);
+    }
+    lock_give(&lock, were_on);
+    harts_wake();
 }

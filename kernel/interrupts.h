@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Device interrupts: controllers register themselves, drivers attach handlers
- * to lines through the platform.  Lines may be shared.
- * Calling: attach and detach from the kernel's thread; dispatch from the trap.
+ * to lines through the platform.  Lines may be shared.  All of them come to
+ * the hart that booted; handlers count and wake, and harts_wake follows.
+ * Calling: the controller is set by the hart that booted; attach and detach
+ * from any; dispatch from the trap.  A handler attaches nothing.
  */
 #ifndef KERNEL_INTERRUPTS_H
 #define KERNEL_INTERRUPTS_H

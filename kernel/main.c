@@ -3,6 +3,7 @@
 #include "console.h"
 #include "devices.h"
 #include "disk.h"
+#include "harts.h"
 #include "main.h"
 #include "memory.h"
 #include "power.h"
@@ -78,6 +79,25 @@ static void print_devices(void)
     }
 }
 
+/* After the first sector, so that it does not wait for them. */
+static void start_harts(void)
+{
+    bool renamed = false;
+
+    if (harts_found() == 1) {
+        return;
+    }
+    harts_start();
+    for (unsigned i = 0; i < harts_running(); i++) {
+        renamed |= harts_id(i) != i;
+    }
+    console_print("%u of %u harts run", harts_running(), harts_found());
+    for (unsigned i = 0; i < harts_running() && renamed; i++) {
+        console_print("%s%lu", i == 0 ? "; the machine calls them " : " ", harts_id(i));
+    }
+    console_print("\n");
+}
+
 void kernel_main(uint64_t hart, uint64_t tree_paddr)
 {
     struct sk_device_range tree;
@@ -91,11 +111,13 @@ void kernel_main(uint64_t hart, uint64_t tree_paddr)
         line = "";
     }
     shell_take_settings(line);
+    harts_find(&fdt, hart);
     status = devices_init(&fdt, hart);
     if (status != SK_OK) {
         power_die("the devices in the device tree cannot be used: %s", sk_status_text(status));
     }
     print_devices();
+    start_harts();
     shell_run(line);
     shell_interact();
 }

@@ -10,7 +10,11 @@
 #include <skio/dma_arena.h>
 #include <skio/fdt.h>
 
-/* The arena over all free memory.  One thread. */
+/*
+ * The arena over all free memory.  Hart 0 only, and what takes from it too: the
+ * allocator below, I/O buffers, mappings, synchronous calls.  Other harts are
+ * given their memory with their work.
+ */
 extern struct sk_dma_arena memory_arena;
 
 /*

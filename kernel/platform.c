@@ -3,6 +3,7 @@
 
 #include "arch/arch.h"
 #include "console.h"
+#include "harts.h"
 #include "interrupts.h"
 #include "memory.h"
 #include "platform.h"
@@ -14,9 +15,10 @@ static uint64_t now_ns(void *context)
 }
 
 /*
- * With interrupts masked the word cannot change between the look and the
- * sleep; an interrupt that comes there stays pending and ends the sleep.  It
- * is taken when the mask is lifted.
+ * With interrupts masked this hart's handlers cannot change the word between
+ * the look and the sleep; an interrupt that comes there stays pending and ends
+ * the sleep.  It is taken when the mask is lifted.  If another hart changes the
+ * word, either the look sees it or that hart sees us doze, and sends an interrupt.
  */
 void platform_wait(void *context, const sk_atomic_u32 *word, uint32_t seen, uint64_t until_ns)
 {
@@ -28,10 +30,12 @@ void platform_wait(void *context, const sk_atomic_u32 *word, uint32_t seen, uint
         return;
     }
     were_on = arch_interrupts_mask();
+    harts_doze(word, seen);
     if (atomic_load(word) == seen && arch_now_ns() < until_ns) {
         arch_timer_arm(until_ns);
         arch_sleep();
     }
+    harts_rise();
     arch_interrupts_restore(were_on);
 }
 

@@ -69,6 +69,7 @@ void power_init(const struct sk_fdt *fdt)
 
 void power_off(unsigned status)
 {
+    console_flush();
     if (!machine_known) {
         arch_power_off_blind(status);
     }

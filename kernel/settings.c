@@ -3,7 +3,12 @@
 #include "lib/text.h"
 #include "settings.h"
 
-struct settings settings = { SK_VIRTIO_BLK_OPTIONS_DEFAULT, 10000, true, true };
+struct settings settings = {
+    .disk = SK_VIRTIO_BLK_OPTIONS_DEFAULT,
+    .timeout_ms = 10000,
+    .legacy = true,
+    .interrupts = true,
+};
 
 bool settings_is(const char *word)
 {
@@ -37,6 +42,8 @@ static const struct setting {
 } table[] = {
     { "legacy", SWITCH, &settings.legacy, 0, "on|off: drive legacy virtio devices (on)" },
     { "queue", NUMBER, &settings.disk.queue_size, 0, "N: ring entries, a power of two (128)" },
+    { "queues", NUMBER, &settings.queues, 0,
+      "N: queues of a disk, where it has as many (one for each hart)" },
     { "segments", NUMBER, &settings.disk.segment_count, 0, "N: pieces of one request (16)" },
     { "indirect", FEATURE, &settings.disk.features, SK_VIRTIO_F_INDIRECT_DESC,
       "on|off: indirect descriptors (on)" },

@@ -2,7 +2,8 @@
 /*
  * What an architecture gives to the portable part of the kernel.  One folder
  * below kernel/arch implements all of it; it calls back kernel_main (main.h),
- * interrupts_dispatch (interrupts.h) and panic (power.h), and nothing else.
+ * harts_enter and harts_stop (harts.h), interrupts_dispatch (interrupts.h), the
+ * console and power_off, and nothing else.
  */
 #ifndef KERNEL_ARCH_H
 #define KERNEL_ARCH_H
@@ -26,18 +27,49 @@ void arch_interrupts_restore(bool were_on);
 void arch_interrupts_start(void);
 /* Sleeps until an interrupt is pending, a masked one too. */
 void arch_sleep(void);
-/* A moment's rest between two looks at a register. */
+/* A moment's rest between two looks at a register, or at what another hart shall change. */
 void arch_relax(void);
+
+/*
+ * The processors that run the kernel have places, 0 is the one that boots.
+ * Each has stacks of its own.
+ */
+#define ARCH_HARTS_MAX 8u
+unsigned arch_hart_place(void);
+/* True if the kernel can run on the hart of this device-tree node. */
+bool arch_hart_usable(const struct sk_fdt *fdt, const struct sk_fdt_node *cpu);
+/*
+ * Starts hart `id` at `place` > 0: it calls harts_enter there, some time.
+ * SK_ERR_UNSUPPORTED, SK_ERR_NOT_FOUND, SK_ERR_BUSY (it runs), SK_ERR_IO: the firmware refused.
+ */
+enum sk_status arch_hart_start(unsigned place, uint64_t id);
+/* Gives the hart that calls it back to the firmware. */
+_Noreturn void arch_hart_leave(void);
+/* Ends the sleep, now or its next one, of the harts at these places (bits). */
+void arch_harts_wake(uint32_t places);
+/*
+ * Stops the harts at these places for good; for faults.  Returns those that did
+ * not stop within 200 ms.  If another hart called it first, this one stops.
+ */
+uint32_t arch_harts_halt(uint32_t places);
 
 /* Which word the device tree uses for this processor's own interrupt controller. */
 enum sk_status arch_interrupt_parent(const struct sk_fdt *fdt, uint64_t hart, uint32_t *out_phandle,
                                      uint32_t *out_line);
 
-/* The clock; its frequency stands in the device tree.  Before that it stands still. */
+/* The clock, and the counter of instructions; the frequency stands in the device tree.  Before
+ * that it stands still. */
 enum sk_status arch_clock_init(const struct sk_fdt *fdt);
 uint64_t arch_now_ns(void);
 /* Makes an interrupt pending at `until_ns` or before. */
 void arch_timer_arm(uint64_t until_ns);
+
+/*
+ * Instructions that this hart executed, the firmware's for it included, without
+ * those that the counter counts while it sleeps.  0 where nobody counts exactly.
+ */
+uint64_t arch_instructions(void);
+bool arch_counts_instructions(void);
 
 /* The firmware's console, for before there is a driver.  -1: no character. */
 void arch_early_put(char character);

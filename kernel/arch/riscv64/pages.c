@@ -70,6 +70,23 @@ static void flush(void)
     __asm__ volatile("sfence.vma" ::: "memory");
 }
 
+/* Other harts walk the same tables. */
+static void flush_all(void)
+{
+    flush();
+    if (arch_harts_started) {
+        sbi_flush_all();
+    }
+}
+
+uint64_t arch_pages_space(void)
+{
+    uint64_t paddr;
+
+    (void)arch_physical_of(&root, &paddr);
+    return SATP_SV39 | paddr >> 12;
+}
+
 enum sk_status arch_pages_peek(uint64_t paddr, uint64_t bytes)
 {
     if (bytes == 0 || !sk_checked_range(paddr, bytes, DIRECT_BYTES)) {
@@ -164,13 +181,15 @@ static enum sk_status map_kernel(void)
         status = map_part(arch_rodata_start, arch_data_start, PTE_READ);
     }
     if (status == SK_OK) {
-        status = map_part(arch_data_start, arch_guard_low, PTE_DATA);
+        status = map_part(arch_data_start, arch_bss_end, PTE_DATA);
     }
-    if (status == SK_OK) {
-        status = map_part(arch_stack_bottom, arch_stack_top, PTE_DATA);
-    }
-    if (status == SK_OK) {
-        status = map_part(arch_guard_high + ARCH_PAGE_BYTES, arch_end, PTE_DATA);
+    for (unsigned place = 0; place < ARCH_HARTS_MAX && status == SK_OK; place++) {
+        const struct arch_stacks *stacks = &arch_hart_stacks[place];
+
+        status = map_part(stacks->stack, stacks->fault_guard, PTE_DATA);
+        if (status == SK_OK) {
+            status = map_part(stacks->fault_stack, (const char *)(stacks + 1), PTE_DATA);
+        }
     }
     return status;
 }
@@ -178,7 +197,6 @@ static enum sk_status map_kernel(void)
 enum sk_status arch_pages_init(const struct arch_range *ranges, size_t count)
 {
     enum sk_status status = map_kernel();
-    uint64_t paddr;
 
     for (size_t i = 0; i < count && status == SK_OK; i++) {
         status = map(ranges[i].base + DIRECT, ranges[i].base, ranges[i].bytes,
@@ -187,8 +205,7 @@ enum sk_status arch_pages_init(const struct arch_range *ranges, size_t count)
     if (status != SK_OK) {
         return status;
     }
-    (void)arch_physical_of(&root, &paddr);
-    csr_write("satp", SATP_SV39 | paddr >> 12);
+    csr_write("satp", arch_pages_space());
     flush();
     return SK_OK;
 }
@@ -232,7 +249,7 @@ static void device_clear(uint64_t virtual, uint64_t pages)
             *entry = 0;
         }
     }
-    flush();
+    flush_all();
 }
 
 /* Page by page, so that taking back is simple. */
@@ -247,7 +264,7 @@ static enum sk_status device_fill(uint64_t virtual, uint64_t paddr, uint64_t pag
             return status;
         }
     }
-    flush();
+    flush_all();
     return SK_OK;
 }
 

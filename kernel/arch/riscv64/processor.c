@@ -3,12 +3,15 @@
 #include "riscv.h"
 
 #define NS_PER_SECOND UINT64_C(1000000000)
+#define ROUNDS        UINT64_C(256)
+#define ROUNDS_AROUND 16u
 
 const char arch_name[] = "riscv64";
 
-static uint64_t frequency;          /* ticks a second; 0: not known yet */
-static uint64_t ns_per_tick;        /* 0: not a whole number */
-static uint64_t armed = UINT64_MAX; /* ticks of the next timer interrupt */
+/* The same for all harts. */
+static uint64_t frequency;   /* ticks a second; 0: not known yet */
+static uint64_t ns_per_tick; /* 0: not a whole number */
+static bool counts;          /* instret counts instructions */
 
 bool arch_interrupts_mask(void)
 {
@@ -27,18 +30,68 @@ void arch_interrupts_restore(bool were_on)
 
 void arch_interrupts_start(void)
 {
-    csr_set("sie", UINT64_C(1) << INTERRUPT_EXTERNAL);
+    csr_set("sie", UINT64_C(1) << INTERRUPT_EXTERNAL | UINT64_C(1) << INTERRUPT_SOFTWARE);
     csr_set("sstatus", SSTATUS_SIE);
 }
 
 void arch_sleep(void)
 {
+    uint64_t before;
+
+    if (!counts) {
+        __asm__ volatile("wfi" ::: "memory");
+        return;
+    }
+    before = csr_read("instret");
     __asm__ volatile("wfi" ::: "memory");
+    arch_hart_here()->slept += csr_read("instret") - before;
 }
 
-void arch_relax(void)
+uint64_t arch_instructions(void)
 {
-    __asm__ volatile("nop" ::: "memory");
+    return counts ? csr_read("instret") - arch_hart_here()->slept : 0;
+}
+
+bool arch_counts_instructions(void)
+{
+    return counts;
+}
+
+/* False: reading the counter is an illegal instruction. */
+static bool may_count(void)
+{
+    struct arch_hart *hart = arch_hart_here();
+    bool may;
+
+    hart->probing = true;
+    (void)csr_read("instret");
+    may = hart->probing;
+    hart->probing = false;
+    return may;
+}
+
+/* What the counter says of 2 * `rounds` instructions, and a few around them. */
+static uint64_t measure(uint64_t rounds)
+{
+    uint64_t before = csr_read("instret");
+
+    __asm__ volatile("1: addi %0, %0, -1\nbnez %0, 1b" : "+r"(rounds));
+    return csr_read("instret") - before;
+}
+
+/* Emulators answer with any clock that they have; only what counts exactly is believed. */
+static void start_counter(void)
+{
+    uint64_t few;
+
+    if (!may_count()) {
+        return;
+    }
+    few = measure(ROUNDS);
+    counts = few >= 2 * ROUNDS && few < 2 * ROUNDS + ROUNDS_AROUND;
+    for (uint64_t more = 1; more <= ROUNDS && counts; more *= 4) {
+        counts = measure(ROUNDS + more) - few == 2 * more;
+    }
 }
 
 enum sk_status arch_clock_init(const struct sk_fdt *fdt)
@@ -58,8 +111,15 @@ enum sk_status arch_clock_init(const struct sk_fdt *fdt)
     }
     frequency = value;
     ns_per_tick = NS_PER_SECOND % frequency == 0 ? NS_PER_SECOND / frequency : 0;
-    csr_set("sie", UINT64_C(1) << INTERRUPT_TIMER); /* so that it ends a sleep, masked or not */
+    arch_timer_start();
+    start_counter();
     return SK_OK;
+}
+
+/* Pending interrupts end a sleep, masked or not, if they are enabled here. */
+void arch_timer_start(void)
+{
+    csr_set("sie", UINT64_C(1) << INTERRUPT_TIMER);
 }
 
 uint64_t arch_now_ns(void)
@@ -94,16 +154,17 @@ static uint64_t ticks_of(uint64_t ns)
 void arch_timer_arm(uint64_t until_ns)
 {
     uint64_t ticks = ticks_of(until_ns);
+    struct arch_hart *hart = arch_hart_here();
 
-    if (ticks < armed) {
-        armed = ticks;
+    if (ticks < hart->armed) {
+        hart->armed = ticks;
         sbi_set_timer(ticks);
     }
 }
 
 void arch_timer_interrupt(void)
 {
-    armed = UINT64_MAX;
+    arch_hart_here()->armed = UINT64_MAX;
     sbi_set_timer(UINT64_MAX);
 }
 

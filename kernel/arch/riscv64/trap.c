@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "../../console.h"
-#include "../../interrupts.h"
+#include "../../harts.h"
 #include "../../power.h"
 #include "../arch.h"
 #include "riscv.h"
 
 #define FRAMES_MAX 16
 
+#define CAUSE_ILLEGAL      2
 #define CAUSE_LOAD_ACCESS  5
 #define CAUSE_STORE_ACCESS 7
 
@@ -40,10 +41,15 @@ static const char *cause_name(uint64_t cause)
     return cause < sizeof(causes) / sizeof(causes[0]) ? causes[cause] : "unknown";
 }
 
+static const struct arch_stacks *stacks_here(void)
+{
+    return &arch_hart_stacks[arch_hart_place()];
+}
+
 static bool on_stack(uint64_t address)
 {
-    return address % 8 == 0 && address >= (uintptr_t)arch_stack_bottom + 16 &&
-           address <= (uintptr_t)arch_stack_top;
+    return address % 8 == 0 && address >= (uintptr_t)stacks_here()->stack + 16 &&
+           address <= (uintptr_t)stacks_here()->fault_guard;
 }
 
 /* With frame pointers, the caller's frame and the return address lie below s0. */
@@ -66,11 +72,12 @@ static void print_backtrace(const struct trap_frame *frame)
 
 static void print_frame(const struct trap_frame *frame)
 {
+    const struct arch_stacks *stacks = stacks_here();
     bool guard =
-        frame->value >= (uintptr_t)arch_guard_low && frame->value < (uintptr_t)arch_stack_bottom;
+        frame->value >= (uintptr_t)stacks->guard && frame->value < (uintptr_t)stacks->stack;
 
-    console_print("\nfault: %s (scause %lu)%s\n", cause_name(frame->cause), frame->cause,
-                  guard ? ", the stack is full" : "");
+    console_print("\nfault: %s (scause %lu) on hart %u%s\n", cause_name(frame->cause),
+                  frame->cause, harts_self(), guard ? ", the stack is full" : "");
     console_print("sepc      0x%016lx  stval     0x%016lx  sstatus   0x%016lx\n", frame->pc,
                   frame->value, frame->status);
     for (size_t i = 0; i < sizeof(registers) / sizeof(registers[0]); i++) {
@@ -80,9 +87,11 @@ static void print_frame(const struct trap_frame *frame)
     print_backtrace(frame);
 }
 
+/* Only one hart gets behind harts_stop. */
 static _Noreturn void fault(const struct trap_frame *frame)
 {
     static unsigned depth;
+    unsigned left = harts_stop();
 
     depth++;
     if (depth > 2) {
@@ -91,6 +100,9 @@ static _Noreturn void fault(const struct trap_frame *frame)
     if (depth == 1) {
         console_panic();
         print_frame(frame);
+        if (left != 0) {
+            console_print("%u other harts did not stop\n", left);
+        }
     }
     power_off(POWER_STATUS_FAULT);
 }
@@ -144,23 +156,37 @@ static bool absorb(struct trap_frame *frame)
     return true;
 }
 
-void arch_trap(struct trap_frame *frame)
+/* Steps over an instruction that this hart does not have, where that was expected. */
+static bool probe(struct trap_frame *frame)
 {
-    if (!(frame->cause & CAUSE_INTERRUPT)) {
-        if (absorb(frame)) {
-            return;
-        }
+    struct arch_hart *hart = arch_hart_here();
+
+    if (frame->cause != CAUSE_ILLEGAL || !hart->probing) {
+        return false;
+    }
+    hart->probing = false;
+    frame->pc += 4;
+    return true;
+}
+
+void arch_trap_exception(struct trap_frame *frame)
+{
+    if (!absorb(frame) && !probe(frame)) {
         fault(frame);
     }
-    switch (frame->cause & ~CAUSE_INTERRUPT) {
+}
+
+void arch_trap_interrupt(uint64_t code)
+{
+    switch (code) {
     case INTERRUPT_TIMER:
         arch_timer_interrupt();
         break;
-    case INTERRUPT_EXTERNAL:
-        interrupts_dispatch();
+    case INTERRUPT_SOFTWARE:
+        arch_hart_interrupt();
         break;
     default:
-        csr_clear("sie", UINT64_C(1) << (frame->cause & 63));
+        csr_clear("sie", UINT64_C(1) << (code & 63));
         break;
     }
 }
