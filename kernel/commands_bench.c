@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include <skio/text.h>
+#include <stdatomic.h>
 
 #include "arch/arch.h"
+#include "bench.h"
 #include "commands.h"
 #include "console.h"
-#include "disk.h"
-#include "lib/latency.h"
+#include "harts.h"
 #include "lib/string.h"
 #include "lib/text.h"
 #include "memory.h"
@@ -14,141 +14,222 @@
 #define DEPTH_DEFAULT   32u
 #define SECONDS_DEFAULT 2u
 #define BYTES_MAX       (16u << 20)
-#define DEPTH_MAX       256u
 #define SECONDS_MAX     3600u
+#define LATENCY_MAX     (1u << 20)
 #define NS_PER_SECOND   UINT64_C(1000000000)
-#define NAP_NS          UINT64_C(100000000)
-#define BREAK_NS        UINT64_C(200000000)
 #define SEED            UINT64_C(0x5eed5eed5eed5eed)
 
-struct job;
+enum number { BYTES, DEPTH, SECONDS, HARTS, REQUESTS, LATENCY, NUMBER_COUNT };
 
-struct lane {
-    struct sk_block_request request;
-    struct sk_dma_segment segment;
-    uint64_t start_ns;
-    struct job *job;
+static const struct {
+    const char *name; /* NULL: by its place alone */
+    uint64_t lowest;
+    uint64_t highest;
+} limits[NUMBER_COUNT] = {
+    [BYTES] = { NULL, 1, BYTES_MAX },
+    [DEPTH] = { NULL, 1, BENCH_DEPTH_MAX },
+    [SECONDS] = { NULL, 1, SECONDS_MAX },
+    [HARTS] = { "harts", 1, KERNEL_HARTS_MAX },
+    [REQUESTS] = { "requests", 1, UINT64_MAX },
+    [LATENCY] = { "latency", 0, LATENCY_MAX },
 };
 
 struct job {
     struct disk disk;
-    struct sk_io_buffer buffer;
-    /* What to do. */
-    uint64_t numbers[3]; /* bytes, depth, seconds */
-    bool write;
-    bool sequential;
-    bool poll;
-    bool interactive;
-    /* Where it stands. */
-    uint64_t places; /* how often a request fits on the disk */
-    uint64_t next;   /* place of the next sequential request */
-    uint64_t random;
-    uint64_t now_ns; /* when the last look at the queue began */
-    uint64_t end_ns;
-    uint64_t look_ns; /* when to look for ^C again */
-    uint64_t done;
-    unsigned in_flight;
-    unsigned idle_count;
-    bool stopped;
-    bool in_doubt;
-    struct sk_block_request *idle[DEPTH_MAX];
-    struct lane lanes[DEPTH_MAX];
-    struct latency latency;
+    uint64_t numbers[NUMBER_COUNT];
+    unsigned harts;
+    struct bench_worker *workers[KERNEL_HARTS_MAX];
 };
 
-static struct job job; /* requests must outlive a command that ends in doubt */
+static struct bench_plan plan; /* outlives a command that ends in doubt, as the workers do */
 
-static void complete(struct sk_block_request *request)
+/* ---- Words ------------------------------------------------------------------------------- */
+
+static bool take_number(struct job *job, unsigned which, const char *word)
 {
-    struct lane *lane = request->context;
+    uint64_t number;
 
-    latency_add(&lane->job->latency, arch_now_ns() - lane->start_ns);
-    lane->job->in_flight--;
-    lane->job->idle[lane->job->idle_count++] = request;
-    lane->job->in_doubt |= request->status == SK_ERR_IN_DOUBT;
-    if (request->status == SK_OK) {
-        lane->job->done++;
-    } else if (!lane->job->stopped) {
-        disk_report("bench", lane->job->write ? "write" : "read", request->sector, request->status);
-        lane->job->stopped = true;
+    if (!text_number(word, &number)) {
+        console_print("bench: %s is no number (decimal, or 0x...)\n", word);
+        return false;
     }
+    if (number < limits[which].lowest || number > limits[which].highest) {
+        console_print("bench: %s%s%lu is not within %lu and %lu\n",
+                      limits[which].name == NULL ? "" : limits[which].name,
+                      limits[which].name == NULL ? "" : "=", number, limits[which].lowest,
+                      limits[which].highest);
+        return false;
+    }
+    job->numbers[which] = number;
+    return true;
 }
 
-static uint64_t next_place(void)
+static bool take_word(const char *word)
 {
-    if (job.sequential) {
-        job.next = job.next + 1 < job.places ? job.next + 1 : 0;
-        return job.next;
-    }
-    job.random ^= job.random >> 12;
-    job.random ^= job.random << 25;
-    job.random ^= job.random >> 27;
-    return (job.random * UINT64_C(0x2545f4914f6cdd1d) >> 11) % job.places;
-}
-
-/* All idle requests at once: one notification. */
-static void submit_idle(void)
-{
-    for (unsigned i = 0; i < job.idle_count; i++) {
-        struct lane *lane = job.idle[i]->context;
-
-        lane->request.sector = next_place() * (job.numbers[0] / SK_BLOCK_SECTOR_BYTES);
-        lane->start_ns = arch_now_ns();
-    }
-    job.in_flight += job.idle_count;
-    sk_block_submit(job.disk.queue, job.idle, job.idle_count);
-    job.idle_count = 0;
-}
-
-static bool prepare(void)
-{
-    for (unsigned i = 0; i < job.numbers[1]; i++) {
-        struct lane *lane = &job.lanes[i];
-        enum sk_status status =
-            sk_io_buffer_segment(&job.buffer, i * job.numbers[0], job.numbers[0], &lane->segment);
-
-        if (status != SK_OK) {
-            disk_report("bench", "buffer", 0, status);
-            return false;
-        }
-        lane->job = &job;
-        lane->request = (struct sk_block_request){
-            .operation = job.write ? SK_BLOCK_WRITE : SK_BLOCK_READ,
-            .segment_count = 1,
-            .segments = &lane->segment,
-            .complete = complete,
-            .context = lane,
-        };
-        job.idle[job.idle_count++] = &lane->request;
+    if (text_equal(word, "read") || text_equal(word, "write")) {
+        plan.write = word[0] == 'w';
+    } else if (text_equal(word, "random") || text_equal(word, "sequential")) {
+        plan.sequential = word[0] == 's';
+    } else if (text_equal(word, "poll")) {
+        plan.wait = BENCH_POLL;
+    } else if (text_equal(word, "irq")) {
+        plan.wait = BENCH_IRQ;
+    } else {
+        return false;
     }
     return true;
 }
 
-static void look_for_break(void)
+/* NUMBER_COUNT: it is none of name=value. */
+static unsigned find_named(const char *word, const char **out_value)
 {
-    if (!job.interactive || job.now_ns < job.look_ns) {
-        return;
+    unsigned which = 0;
+
+    for (; which < NUMBER_COUNT; which++) {
+        *out_value = limits[which].name == NULL ? NULL : text_value_of(word, limits[which].name);
+        if (*out_value != NULL) {
+            break;
+        }
     }
-    job.look_ns = job.now_ns + BREAK_NS;
-    job.stopped |= console_take_break();
+    return which;
 }
 
-static void run(void)
+/* Three numbers in their order, words anywhere. */
+static bool take_words(struct job *job, const struct shell_call *call)
 {
-    do {
-        uint32_t completed = 0;
-        enum sk_status status;
+    unsigned numbers = 0;
 
-        if (!job.stopped && job.now_ns < job.end_ns && job.idle_count > 0) {
-            submit_idle();
+    for (size_t i = 0; i < call->count; i++) {
+        const char *value = call->words[i];
+        unsigned which;
+
+        if (take_word(value)) {
+            continue;
         }
-        status = sk_block_poll(job.disk.queue, 0, &completed);
-        if (completed == 0 && status == SK_OK && !job.poll) {
-            status = sk_block_wait(job.disk.queue, job.now_ns + NAP_NS);
+        which = find_named(call->words[i], &value);
+        if (which == NUMBER_COUNT) {
+            if (numbers > SECONDS) {
+                return false;
+            }
+            which = numbers++;
+            value = call->words[i];
         }
-        job.now_ns = arch_now_ns();
-        look_for_break();
-    } while (job.in_flight > 0 || (!job.stopped && job.now_ns < job.end_ns));
+        if (!take_number(job, which, value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- Checks ------------------------------------------------------------------------------ */
+
+static bool check(struct job *job)
+{
+    uint64_t bytes = job->numbers[BYTES];
+
+    if (plan.write && !disk_check_writable(&job->disk, "bench")) {
+        return false;
+    }
+    if (bytes % job->disk.info.block_bytes != 0) {
+        console_print("bench: the bytes must be a multiple of the disk's block, %u\n",
+                      (unsigned)job->disk.info.block_bytes);
+        return false;
+    }
+    plan.places = job->disk.info.capacity_sectors / (bytes / SK_BLOCK_SECTOR_BYTES);
+    if (plan.places == 0) {
+        console_print("bench: the disk is smaller than one request\n");
+        return false;
+    }
+    return true;
+}
+
+/* A hart without a queue of its own does not work: a queue has one owner. */
+static bool choose_harts(struct job *job)
+{
+    uint64_t wanted = job->numbers[HARTS];
+
+    if (wanted > harts_running()) {
+        console_print("bench: harts=%lu, but %u run\n", wanted, harts_running());
+        return false;
+    }
+    job->harts = (unsigned)wanted;
+    if (job->harts > job->disk.info.queue_count) {
+        job->harts = job->disk.info.queue_count;
+        console_print("bench: the disk has %u queue%s: %u of %lu harts work\n", job->harts,
+                      job->harts == 1 ? "" : "s", job->harts, wanted);
+    }
+    return true;
+}
+
+/* ---- Workers ----------------------------------------------------------------------------- */
+
+static bool make_worker(struct job *job, unsigned number)
+{
+    struct bench_worker *worker = aligned_alloc(ARCH_PAGE_BYTES, sizeof(*worker));
+
+    if (worker == NULL) {
+        console_print("bench: no memory for hart %u\n", number);
+        return false;
+    }
+    memset(worker, 0, sizeof(*worker));
+    job->workers[number] = worker;
+    worker->plan = &plan;
+    worker->hart = number;
+    worker->queue = sk_block_get_queue(job->disk.device, number);
+    worker->random = SEED + number * UINT64_C(0x9e3779b97f4a7c15);
+    worker->next = plan.places / job->harts * number;
+    return disk_buffer(&job->disk, "bench", &worker->buffer, plan.bytes * plan.depth) &&
+           bench_prepare(worker);
+}
+
+static void drop_workers(struct job *job)
+{
+    bool in_doubt = false;
+
+    for (unsigned i = 0; i < job->harts; i++) {
+        in_doubt |= job->workers[i] != NULL && job->workers[i]->in_doubt;
+    }
+    for (unsigned i = 0; i < job->harts && job->workers[i] != NULL; i++) {
+        disk_buffer_done(&job->workers[i]->buffer, in_doubt);
+        if (!in_doubt) { /* what the disk may still write is lost on purpose */
+            aligned_free(job->workers[i]);
+        }
+    }
+}
+
+static void run(struct job *job)
+{
+    plan.duration_ns = job->numbers[SECONDS] * NS_PER_SECOND;
+    for (unsigned i = 1; i < job->harts; i++) {
+        (void)harts_post(i, bench_run, job->workers[i]);
+    }
+    bench_run(job->workers[0]);
+    for (unsigned i = 1; i < job->harts; i++) {
+        harts_join(i);
+    }
+}
+
+/* ---- The result -------------------------------------------------------------------------- */
+
+struct result {
+    uint64_t done;
+    uint64_t ns;
+    uint64_t instructions;
+    uint64_t in_vain;
+    uint64_t notifications;
+    uint64_t interrupts;
+};
+
+static void add_worker(struct result *result, const struct bench_worker *worker)
+{
+    uint64_t ns = worker->end_ns - worker->start_ns;
+
+    result->done += worker->done;
+    result->ns = ns > result->ns ? ns : result->ns;
+    result->instructions += worker->instructions;
+    result->in_vain += worker->in_vain;
+    result->notifications += worker->after.notifications - worker->before.notifications;
+    result->interrupts += worker->after.interrupts - worker->before.interrupts;
 }
 
 static void print_us(const char *name, uint64_t ns)
@@ -156,109 +237,119 @@ static void print_us(const char *name, uint64_t ns)
     console_print("  %s %lu.%lu us", name, ns / 1000, ns % 1000 / 100);
 }
 
-static void print_result(uint64_t ns)
+static void print_latency(const struct latency *latency)
 {
-    uint64_t us = ns / 1000 + 1;
-    uint64_t tenths_mb = job.done * job.numbers[0] * 10 / us; /* a byte a microsecond is a MB/s */
+    if (latency->count == 0) {
+        return;
+    }
+    print_us("p50", latency_at(latency, 500));
+    print_us("p99", latency_at(latency, 990));
+    print_us("p99.9", latency_at(latency, 999));
+    print_us("max", latency->longest_ns);
+}
 
-    console_print("bench: %lu requests in %lu.%lu s\n", job.done, ns / NS_PER_SECOND,
-                  (ns % NS_PER_SECOND / (NS_PER_SECOND / 10)));
-    console_print("bench: %lu IOPS  %lu.%lu MB/s", job.done * 1000000 / us, tenths_mb / 10,
+static void print_rate(const struct result *result, const struct latency *latency)
+{
+    uint64_t us = result->ns / 1000 + 1;
+    uint64_t tenths_mb = result->done * plan.bytes * 10 / us; /* a byte a microsecond is a MB/s */
+
+    console_print("%lu IOPS  %lu.%lu MB/s", result->done * 1000000 / us, tenths_mb / 10,
                   tenths_mb % 10);
-    print_us("p50", latency_at(&job.latency, 500));
-    print_us("p99", latency_at(&job.latency, 990));
-    print_us("p99.9", latency_at(&job.latency, 999));
-    print_us("max", job.latency.longest_ns);
+    print_latency(latency);
     console_print("\n");
 }
 
-static bool take_word(const char *word)
+static void print_per_request(const char *name, uint64_t count, uint64_t requests)
 {
-    if (text_equal(word, "read") || text_equal(word, "write")) {
-        job.write = word[0] == 'w';
-    } else if (text_equal(word, "random") || text_equal(word, "sequential")) {
-        job.sequential = word[0] == 's';
-    } else if (text_equal(word, "poll") || text_equal(word, "irq")) {
-        job.poll = word[0] == 'p';
-    } else {
-        return false;
-    }
-    return true;
+    uint64_t thousandths = count * 1000 / requests;
+
+    console_print("  %lu.%03lu %s", thousandths / 1000, thousandths % 1000, name);
 }
 
-/* Numbers in their order, words anywhere. */
-static bool take_words(const struct shell_call *call)
+/* What a request cost; instructions only where the processor counts them. */
+static void print_cost(const struct result *result)
 {
-    static const uint64_t highest[3] = { BYTES_MAX, DEPTH_MAX, SECONDS_MAX };
-    unsigned numbers = 0;
-
-    for (size_t i = 0; i < call->count; i++) {
-        uint64_t number;
-
-        if (take_word(call->words[i])) {
-            continue;
-        }
-        if (numbers == 3 || !command_number(call, "bench", i, &number)) {
-            return false;
-        }
-        if (number == 0 || number > highest[numbers]) {
-            console_print("bench: %lu is not within 1 and %lu\n", number, highest[numbers]);
-            return false;
-        }
-        job.numbers[numbers++] = number;
+    if (result->done == 0) {
+        return;
     }
-    return true;
+    console_print("bench: a request:");
+    print_per_request("notifications", result->notifications, result->done);
+    print_per_request("interrupts", result->interrupts, result->done);
+    if (arch_counts_instructions() && plan.wait == BENCH_POLL) {
+        console_print("  %lu instructions, and %lu for polls in vain",
+                      (result->instructions - result->in_vain) / result->done,
+                      result->in_vain / result->done);
+    } else if (arch_counts_instructions()) {
+        console_print("  %lu instructions", result->instructions / result->done);
+    }
+    console_print("\n");
 }
 
-static bool check(void)
+static void print_result(struct job *job)
 {
-    uint64_t bytes = job.numbers[0];
+    struct latency *all = &job->workers[0]->latency;
+    struct result total = { 0 };
 
-    if (job.write && !disk_check_writable(&job.disk, "bench")) {
-        return false;
+    for (unsigned i = 0; i < job->harts; i++) {
+        const struct bench_worker *worker = job->workers[i];
+        struct result one = { 0 };
+
+        add_worker(&one, worker);
+        add_worker(&total, worker);
+        if (job->harts > 1) {
+            console_print("bench: hart %u: ", i);
+            print_rate(&one, &worker->latency);
+        }
     }
-    if (bytes % job.disk.info.block_bytes != 0) {
-        console_print("bench: the bytes must be a multiple of the disk's block, %u\n",
-                      (unsigned)job.disk.info.block_bytes);
-        return false;
+    for (unsigned i = 1; i < job->harts; i++) {
+        latency_merge(all, &job->workers[i]->latency);
     }
-    job.places = job.disk.info.capacity_sectors / (bytes / SK_BLOCK_SECTOR_BYTES);
-    if (job.places == 0) {
-        console_print("bench: the disk is smaller than one request\n");
-        return false;
+    console_print("bench: %lu requests in %lu.%lu s\n", total.done, total.ns / NS_PER_SECOND,
+                  total.ns % NS_PER_SECOND / (NS_PER_SECOND / 10));
+    console_print("bench: ");
+    print_rate(&total, all);
+    print_cost(&total);
+}
+
+static void print_plan(const struct job *job)
+{
+    console_print("bench: %s, %lu bytes, depth %lu, %s, %s, %lu s", plan.write ? "write" : "read",
+                  plan.bytes, plan.depth, plan.sequential ? "sequential" : "random",
+                  plan.wait == BENCH_POLL ? "poll" : "irq", job->numbers[SECONDS]);
+    if (job->harts > 1) {
+        console_print(", %u harts", job->harts);
     }
-    return true;
+    if (job->numbers[REQUESTS] != UINT64_MAX) {
+        console_print(", at most %lu requests", job->numbers[REQUESTS]);
+    }
+    console_print("%s\n", plan.write ? "; this overwrites the disk with zeros" : "");
 }
 
 enum shell_result command_bench(const struct shell_call *call)
 {
-    uint64_t start_ns;
+    struct job job = { .numbers = { BYTES_DEFAULT, DEPTH_DEFAULT, SECONDS_DEFAULT, 1, UINT64_MAX,
+                                    1 } };
+    bool good = true;
 
-    memset(&job, 0, sizeof(job));
-    job.numbers[0] = BYTES_DEFAULT;
-    job.numbers[1] = DEPTH_DEFAULT;
-    job.numbers[2] = SECONDS_DEFAULT;
-    job.interactive = call->interactive;
-    job.random = SEED;
-    job.next = UINT64_MAX - 1;
-    if (!take_words(call)) {
+    plan = (struct bench_plan){ .interactive = call->interactive };
+    if (!take_words(&job, call)) {
         return SHELL_USAGE;
     }
-    if (!disk_open(&job.disk) || !check() ||
-        !disk_buffer(&job.disk, "bench", &job.buffer, job.numbers[0] * job.numbers[1])) {
+    plan.bytes = job.numbers[BYTES];
+    plan.depth = job.numbers[DEPTH];
+    plan.requests = job.numbers[REQUESTS];
+    plan.latency_every = (uint32_t)job.numbers[LATENCY];
+    if (!disk_open(&job.disk) || !check(&job) || !choose_harts(&job)) {
         return SHELL_FAILED;
     }
-    console_print("bench: %s, %lu bytes, depth %lu, %s, %s, %lu s%s\n",
-                  job.write ? "write" : "read", job.numbers[0], job.numbers[1],
-                  job.sequential ? "sequential" : "random", job.poll ? "poll" : "irq",
-                  job.numbers[2], job.write ? "; this overwrites the disk with zeros" : "");
-    if (prepare()) {
-        start_ns = arch_now_ns();
-        job.now_ns = start_ns;
-        job.end_ns = start_ns + job.numbers[2] * NS_PER_SECOND;
-        run();
-        print_result(job.now_ns - start_ns);
+    for (unsigned i = 0; i < job.harts && good; i++) {
+        good = make_worker(&job, i);
     }
-    disk_buffer_done(&job.buffer, job.in_doubt);
-    return job.stopped ? SHELL_FAILED : SHELL_OK;
+    if (good) {
+        print_plan(&job);
+        run(&job);
+        print_result(&job);
+    }
+    drop_workers(&job);
+    return good && atomic_load(&plan.stopped) == 0 ? SHELL_OK : SHELL_FAILED;
 }

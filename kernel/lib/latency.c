@@ -33,6 +33,17 @@ void latency_add(struct latency *latency, uint64_t ns)
     }
 }
 
+void latency_merge(struct latency *latency, const struct latency *from)
+{
+    latency->count += from->count;
+    for (unsigned i = 0; i < LATENCY_BUCKETS; i++) {
+        latency->buckets[i] += from->buckets[i];
+    }
+    if (from->longest_ns > latency->longest_ns) {
+        latency->longest_ns = from->longest_ns;
+    }
+}
+
 uint64_t latency_at(const struct latency *latency, unsigned per_mille)
 {
     uint64_t wanted = (latency->count * per_mille + 999) / 1000;

@@ -21,6 +21,9 @@ struct latency {
 /* Adds one value; start with a zeroed struct. */
 void latency_add(struct latency *latency, uint64_t ns);
 
+/* Adds all values of `from`. */
+void latency_merge(struct latency *latency, const struct latency *from);
+
 /* The value that `per_mille` of a thousand values do not exceed; 0 without values. */
 uint64_t latency_at(const struct latency *latency, unsigned per_mille);
 

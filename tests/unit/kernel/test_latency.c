@@ -57,6 +57,25 @@ static void test_latency_add__takes_any_value(void **state)
     assert_true(latency_at(&latency, 1000) == UINT64_MAX);
 }
 
+static void test_latency_merge__is_as_if_all_were_added(void **state)
+{
+    static struct latency other;
+
+    (void)state;
+    memset(&other, 0, sizeof(other));
+    for (uint64_t i = 1; i <= 1000; i++) {
+        latency_add(i % 2 == 0 ? &latency : &other, i * 1000);
+    }
+    latency_merge(&latency, &other);
+    assert_int_equal(latency.count, 1000);
+    assert_int_equal(latency.longest_ns, 1000000);
+    assert_in_range(latency_at(&latency, 500), 500000, 500000 + 500000 / 64);
+    assert_in_range(latency_at(&latency, 999), 999000, 1000000);
+    latency_merge(&latency, &(struct latency){ .count = 0 });
+    assert_int_equal(latency.count, 1000);
+    assert_int_equal(latency.longest_ns, 1000000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -64,6 +83,7 @@ int main(void)
         cmocka_unit_test_setup(test_latency_at__one_value_is_itself, reset),
         cmocka_unit_test_setup(test_latency_at__is_at_most_a_64th_too_large, reset),
         cmocka_unit_test_setup(test_latency_add__takes_any_value, reset),
+        cmocka_unit_test_setup(test_latency_merge__is_as_if_all_were_added, reset),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
