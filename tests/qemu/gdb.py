@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: MIT
 """As much of GDB's remote protocol as it takes to change memory between firmware and kernel."""
 import socket
+import struct
+import subprocess
 import time
+
+from machine import SECONDS, Run, boot_command
+
+ENTRY = 0x80200000
+TREE_REGISTER = 11  # a1
 
 
 class Stub:
@@ -46,9 +53,9 @@ class Stub:
         return self.receive()
 
     def run_to(self, address):
-        """Goes on until the first hart is about to execute `address`."""
+        """Lets hart 0 alone go on until it is about to execute `address`, so that it boots."""
         assert self.ask("Z1,%x,4" % address) == "OK"
-        assert self.ask("c").startswith("T")
+        assert self.ask("vCont;c:1").startswith("T")
         assert self.ask("z1,%x,4" % address) == "OK"
 
     def register(self, number):
@@ -70,3 +77,41 @@ class Stub:
         """Lets the machine run and leaves it alone."""
         self.send("D")
         self.socket.close()
+
+    def go_without(self, hart, harts):
+        """Lets the machine run, but for one hart."""
+        self.send("vCont" + "".join(";c:%x" % (i + 1) for i in range(harts) if i != hart))
+
+
+def boot_with_tree(folder, change, commands="hash; poweroff", arguments=(), smp=1, without=None):
+    """Boots on hart 0 with the tree that `change` makes of the firmware's; hart `without` stands
+    still."""
+    path = folder / "gdb"
+    if path.exists():
+        path.unlink()
+    command = boot_command(commands, [
+        *arguments, "-S", "-chardev", "socket,id=gdb,path=%s,server=on,wait=off" % path,
+        "-gdb", "chardev:gdb"], smp=smp)
+    with open(folder / "console", "wb") as console:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console,
+                                   stderr=subprocess.STDOUT)
+        try:
+            stub = Stub(path)
+            stub.run_to(ENTRY)
+            address = stub.register(TREE_REGISTER)
+            tree = stub.read(address, struct.unpack(">I", stub.read(address + 4, 4))[0])
+            stub.write(address, change(tree))
+            if without is None:
+                stub.go()
+            else:
+                stub.go_without(without, smp)
+            status = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            status = "none"
+        finally:
+            process.kill()
+            process.wait()
+    run = Run(status, (folder / "console").read_bytes(), command)
+    if status == "none":
+        run.fail("it did not end within %d s" % SECONDS)
+    return run

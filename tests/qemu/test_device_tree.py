@@ -9,44 +9,11 @@ import os
 import random
 import re
 import struct
-import subprocess
 
-from gdb import Stub
-from machine import SECONDS, Image, Run, boot_command, disk, main
+from gdb import boot_with_tree
+from machine import Image, disk, main
 
-ENTRY = 0x80200000
-TREE_REGISTER = 11  # a1
 MAGIC = 0xd00dfeed
-
-
-def boot_with_tree(folder, change, commands="hash; poweroff", arguments=()):
-    """Boots with the tree that `change` makes of the firmware's."""
-    path = folder / "gdb"
-    if path.exists():
-        path.unlink()
-    command = boot_command(commands, [
-        *arguments, "-S", "-chardev", "socket,id=gdb,path=%s,server=on,wait=off" % path,
-        "-gdb", "chardev:gdb"])
-    with open(folder / "console", "wb") as console:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console,
-                                   stderr=subprocess.STDOUT)
-        try:
-            stub = Stub(path)
-            stub.run_to(ENTRY)
-            address = stub.register(TREE_REGISTER)
-            tree = stub.read(address, struct.unpack(">I", stub.read(address + 4, 4))[0])
-            stub.write(address, change(tree))
-            stub.go()
-            status = process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            status = "none"
-        finally:
-            process.kill()
-            process.wait()
-    run = Run(status, (folder / "console").read_bytes(), command)
-    if status == "none":
-        run.fail("it did not end within %d s" % SECONDS)
-    return run
 
 
 def header(tree, **words):
