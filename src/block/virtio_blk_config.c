@@ -186,7 +186,8 @@ static enum sk_status check_limits(struct ski_blk *blk, const struct ski_blk_con
         info->segment_count_max = clamp_at_least_one(config->seg_max);
     }
     info->segment_bytes_max = 0;
-    if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_SIZE_MAX)) {
+    /* Some devices (qemu-storage-daemon) offer the field and say 0, for no limit. */
+    if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_SIZE_MAX) && config->size_max != 0) {
         info->segment_bytes_max = clamp_at_least_one(config->size_max);
         if (info->segment_bytes_max * info->segment_count_max < info->block_bytes) {
             return refuse(blk, SK_ERR_UNSUPPORTED, "no block fits a request; size_max",

@@ -65,6 +65,20 @@ static void test_virtio_blk_probe__default_device_is_described(void **state)
     blk_rig_deinit(&rig);
 }
 
+static void test_virtio_blk_probe__size_max_of_0_is_no_limit(void **state)
+{
+    struct fake_device_config config = default_config();
+
+    (void)state;
+    config.features |= bit(SK_VIRTIO_BLK_F_SIZE_MAX);
+    config.size_max = 0;
+    blk_rig_start(&rig, &config, NULL);
+    assert_int_equal(rig.disk->info.segment_bytes_max, 0);
+    assert_int_equal(run_one(SK_BLOCK_WRITE, 3, 0, 4096), SK_OK);
+    assert_int_equal(rig.fake->segment_longest, 4096);
+    blk_rig_deinit(&rig);
+}
+
 static void test_virtio_blk_probe__legacy_device_works(void **state)
 {
     struct fake_device_config config = default_config();
@@ -1014,6 +1028,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_virtio_blk_probe__default_device_is_described),
+        cmocka_unit_test(test_virtio_blk_probe__size_max_of_0_is_no_limit),
         cmocka_unit_test(test_virtio_blk_probe__legacy_device_works),
         cmocka_unit_test(test_virtio_blk_probe__legacy_refused_when_not_wanted),
         cmocka_unit_test(test_virtio_blk_probe__missing_buffer_is_invalid),
