@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: MIT */
+/* The virtio transport over vhost-user: opening, closing, and the driver's calls. */
+#include "vhost_user_private.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <skio/checked.h>
+
+#define BIT(number) SK_VIRTIO_FEATURE(number)
+
+/*
+ * Features that a driver is not shown: of the protocol itself, of migration,
+ * addresses by an IOMMU (there is none), notifications with data (an event fd
+ * carries none), and what a transport of another kind would be needed for.
+ */
+#define NOT_FOR_DRIVERS                                                                    \
+    (BIT(SKI_VHOST_USER_F_PROTOCOL_FEATURES) | BIT(SKI_VHOST_USER_F_LOG_ALL) |             \
+     BIT(SK_VIRTIO_F_ACCESS_PLATFORM) | BIT(SK_VIRTIO_F_NOTIFICATION_DATA) |               \
+     BIT(SK_VIRTIO_F_NOTIF_CONFIG_DATA) | BIT(SK_VIRTIO_F_SR_IOV) |                        \
+     BIT(SK_VIRTIO_F_RING_RESET))
+
+/* Pauses between two attempts to connect; they double. */
+#define PAUSE_FIRST_NS UINT64_C(5000000)
+#define PAUSE_LAST_NS  UINT64_C(500000000)
+
+static struct sk_vhost_user *of(struct sk_virtio_transport *transport)
+{
+    return (struct sk_vhost_user *)(void *)transport;
+}
+
+static uint64_t deadline_of(const struct sk_vhost_user *vu)
+{
+    return ski_vhost_user_now() + vu->options.message_ns;
+}
+
+void ski_vhost_user_say(struct sk_vhost_user *vu, const char *format, ...)
+{
+    char text[SK_VHOST_USER_ERROR_BYTES];
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (vu->error[0] == '\0') {
+        (void)snprintf(vu->error, sizeof(vu->error), "%.128s: %.120s", vu->address, text);
+    }
+    if (sk_log_limit_pass(&vu->lines)) {
+        sk_log_print(ski_vhost_user_log(vu), SK_LOG_ERROR, "vhost-user %s: %s", vu->address, text);
+    }
+}
+
+/* What the driver is told of an end of the connection: it has one word for all. */
+static enum sk_status for_driver(enum sk_status status)
+{
+    return status == SK_OK || status == SK_ERR_RANGE ? status : SK_ERR_BROKEN;
+}
+
+/* ---- Connecting -------------------------------------------------------------------------- */
+
+/* One attempt; on success AGREED. */
+static enum sk_status connect_once(struct sk_vhost_user *vu, bool talks)
+{
+    enum sk_status status = ski_vhost_user_connect(vu, deadline_of(vu), talks, &vu->socket);
+
+    if (status != SK_OK) {
+        return status;
+    }
+    vu->connection++;
+    vu->config_bytes = 0;
+    vu->config_limit = 0;
+    vu->generation++;
+    status = ski_vhost_user_agree(vu, UINT64_MAX);
+    if (status == SK_OK) {
+        vu->phase = SKI_VHOST_USER_AGREED;
+        ski_vhost_user_signal(vu->wake_event); /* the thread has another socket to watch */
+    }
+    return status;
+}
+
+/* For a driver that starts again after its back end went away: with pauses, up to reconnect_ns. */
+static enum sk_status connect_again(struct sk_vhost_user *vu)
+{
+    uint64_t deadline = ski_vhost_user_now() + vu->options.reconnect_ns;
+    uint64_t pause = PAUSE_FIRST_NS;
+    enum sk_status status;
+
+    vu->error[0] = '\0';
+    for (;;) {
+        uint64_t now;
+        struct timespec time;
+
+        status = connect_once(vu, false);
+        now = ski_vhost_user_now();
+        if (status == SK_OK || !vu->reconnects || now >= deadline) {
+            break;
+        }
+        pause = pause < deadline - now ? pause : deadline - now;
+        time = (struct timespec){ .tv_sec = (time_t)(pause / 1000000000),
+                                  .tv_nsec = (long)(pause % 1000000000) };
+        (void)nanosleep(&time, NULL);
+        pause = pause * 2 < PAUSE_LAST_NS ? pause * 2 : PAUSE_LAST_NS;
+    }
+    if (status != SK_OK) {
+        ski_vhost_user_say(vu, "no back end to start again with");
+    }
+    return status;
+}
+
+/* ---- Status ------------------------------------------------------------------------------ */
+
+/* The driver resets: from each phase to AGREED, CLOSED, or DRAINING until it can be CLOSED. */
+static void reset(struct sk_vhost_user *vu)
+{
+    if (vu->phase == SKI_VHOST_USER_RUNNING) {
+        ski_vhost_user_stop(vu, UINT64_MAX);
+    }
+    for (uint32_t i = 0; i < vu->options.queue_count; i++) {
+        vu->queues[i].given = false;
+    }
+    vu->status = 0;
+    vu->features = 0;
+    vu->features_refused = false;
+    if (vu->phase == SKI_VHOST_USER_AGREED &&
+        ski_vhost_user_has(vu, SKI_VHOST_USER_PROTOCOL_STATUS)) {
+        (void)ski_vhost_user_set_u64(vu, SKI_VHOST_USER_SET_STATUS, 0, UINT64_MAX);
+    }
+    if (vu->phase == SKI_VHOST_USER_LOST || vu->phase == SKI_VHOST_USER_FAILED) {
+        vu->phase = SKI_VHOST_USER_CLOSED;
+    }
+}
+
+/* From now on the back end works on the rings. */
+static enum sk_status start(struct sk_vhost_user *vu)
+{
+    enum sk_status status;
+
+    vu->resumable = false;
+    vu->phase = SKI_VHOST_USER_RUNNING;
+    status = ski_vhost_user_start(vu, false, UINT64_MAX);
+    if (status == SK_OK) {
+        vu->resumable = vu->inflight.fd >= 0 && vu->reconnects && vu->options.reconnect_ns > 0;
+        ski_vhost_user_signal(vu->wake_event);
+    }
+    return status;
+}
+
+static enum sk_status set_status_locked(struct sk_vhost_user *vu, uint32_t value)
+{
+    enum sk_status status = SK_OK;
+
+    if (vu->phase == SKI_VHOST_USER_CLOSED) {
+        status = connect_again(vu);
+    }
+    if (status == SK_OK && vu->phase == SKI_VHOST_USER_AGREED &&
+        (value & SK_VIRTIO_STATUS_DRIVER_OK) != 0) {
+        status = start(vu);
+    }
+    if (status != SK_OK) {
+        return status;
+    }
+    vu->status = value & ~(vu->features_refused ? SK_VIRTIO_STATUS_FEATURES_OK : 0u);
+    if ((vu->phase == SKI_VHOST_USER_AGREED || vu->phase == SKI_VHOST_USER_RUNNING) &&
+        ski_vhost_user_has(vu, SKI_VHOST_USER_PROTOCOL_STATUS)) {
+        return ski_vhost_user_set_u64(vu, SKI_VHOST_USER_SET_STATUS, value, UINT64_MAX);
+    }
+    return vu->phase == SKI_VHOST_USER_FAILED || vu->phase == SKI_VHOST_USER_DRAINING
+               ? SK_ERR_BROKEN
+               : SK_OK;
+}
+
+static enum sk_status set_status(struct sk_virtio_transport *transport, uint32_t value)
+{
+    struct sk_vhost_user *vu = of(transport);
+    enum sk_status status = SK_OK;
+
+    vu->abandoned = value == 0; /* whoever is looking for a back end shall end that */
+    (void)pthread_mutex_lock(&vu->lock);
+    if (value == 0) {
+        reset(vu);
+        vu->abandoned = false;
+    } else if ((value & SK_VIRTIO_STATUS_FAILED) != 0) {
+        vu->status = value; /* a reset follows */
+    } else {
+        status = set_status_locked(vu, value);
+    }
+    (void)pthread_mutex_unlock(&vu->lock);
+    return for_driver(status);
+}
+
+/* What the back end says of itself, where it says anything. */
+static enum sk_status ask_status(struct sk_vhost_user *vu, uint32_t *out_status)
+{
+    uint64_t value = 0;
+    enum sk_status status;
+
+    *out_status = vu->status;
+    if (!ski_vhost_user_has(vu, SKI_VHOST_USER_PROTOCOL_STATUS)) {
+        return SK_OK;
+    }
+    status = ski_vhost_user_get_u64(vu, SKI_VHOST_USER_GET_STATUS, &value, UINT64_MAX);
+    if (status == SK_OK) {
+        *out_status = (uint32_t)(value & 0xff) | (vu->status & SK_VIRTIO_STATUS_DEVICE_NEEDS_RESET);
+    }
+    return status;
+}
+
+static enum sk_status get_status_locked(struct sk_vhost_user *vu, uint32_t *out_status)
+{
+    if (vu->phase == SKI_VHOST_USER_DRAINING) {
+        ski_vhost_user_drain(vu);
+    }
+    switch (atomic_load(&vu->phase)) {
+    case SKI_VHOST_USER_AGREED:
+    case SKI_VHOST_USER_RUNNING:
+        return ask_status(vu, out_status);
+    case SKI_VHOST_USER_FAILED:
+        return SK_ERR_BROKEN;
+    case SKI_VHOST_USER_DRAINING:
+        /* After the driver's reset: not done yet.  Before it: the driver has to know. */
+        *out_status = SK_VIRTIO_STATUS_DEVICE_NEEDS_RESET;
+        return vu->status == 0 ? SK_OK : SK_ERR_BROKEN;
+    default:
+        *out_status = vu->status;
+        return SK_OK;
+    }
+}
+
+/* Queues' owners ask, too: none of them waits for a thread that talks to the back end. */
+static enum sk_status get_status(struct sk_virtio_transport *transport, uint32_t *out_status)
+{
+    struct sk_vhost_user *vu = of(transport);
+    enum sk_status status;
+
+    if (pthread_mutex_trylock(&vu->lock) != 0) {
+        *out_status = vu->status;
+        if (*out_status != 0) {
+            return SK_OK;
+        }
+        (void)pthread_mutex_lock(&vu->lock); /* a reset is waited for: it has to be seen */
+    }
+    status = get_status_locked(vu, out_status);
+    (void)pthread_mutex_unlock(&vu->lock);
+    return for_driver(status);
+}
+
+/* ---- Features and configuration ---------------------------------------------------------- */
+
+static enum sk_status get_features(struct sk_virtio_transport *transport, uint64_t *out_features)
+{
+    struct sk_vhost_user *vu = of(transport);
+    enum sk_status status = SK_ERR_BROKEN;
+
+    (void)pthread_mutex_lock(&vu->lock);
+    if (vu->phase == SKI_VHOST_USER_AGREED) {
+        *out_features = vu->terms.features & ~NOT_FOR_DRIVERS;
+        status = SK_OK;
+    }
+    (void)pthread_mutex_unlock(&vu->lock);
+    return status;
+}
+
+/* A back end that refuses them shows no FEATURES_OK. */
+static enum sk_status set_features(struct sk_virtio_transport *transport, uint64_t features)
+{
+    struct sk_vhost_user *vu = of(transport);
+    enum sk_status status = SK_ERR_BROKEN;
+
+    (void)pthread_mutex_lock(&vu->lock);
+    if (vu->phase == SKI_VHOST_USER_AGREED) {
+        vu->features = features;
+        status = ski_vhost_user_set_u64(vu, SKI_VHOST_USER_SET_FEATURES,
+                                        features | BIT(SKI_VHOST_USER_F_PROTOCOL_FEATURES),
+                                        UINT64_MAX);
+        vu->features_refused = status == SK_ERR_UNSUPPORTED;
+        status = vu->features_refused ? SK_OK : status;
+    }
+    (void)pthread_mutex_unlock(&vu->lock);
+    return for_driver(status);
+}
+
+static bool is_field(uint32_t offset, unsigned width)
+{
+    unsigned access = width == 8 ? 4 : width;
+
+    return (access == 1 || access == 2 || access == 4) && offset % access == 0;
+}
+
+static enum sk_status read_config(struct sk_virtio_transport *transport, uint32_t offset,
+                                  unsigned width, void *out)
+{
+    struct sk_vhost_user *vu = of(transport);
+    enum sk_status status = SK_OK;
+
+    if (!is_field(offset, width)) {
+        return SK_ERR_INVALID;
+    }
+    if (!sk_checked_range(offset, width, SKI_VHOST_USER_CONFIG_BYTES)) {
+        return SK_ERR_RANGE;
+    }
+    (void)pthread_mutex_lock(&vu->lock);
+    if (offset + width > vu->config_bytes) {
+        status = ski_vhost_user_read_config(vu, offset + width, UINT64_MAX);
+    }
+    if (status == SK_OK) { /* the same bytes: little-endian is all that is supported */
+        (void)memcpy(out, vu->config + offset, width);
+    }
+    (void)pthread_mutex_unlock(&vu->lock);
+    return for_driver(status);
+}
+
+static enum sk_status write_config(struct sk_virtio_transport *transport, uint32_t offset,
+                                   unsigned width, const void *in)
+{
+    struct sk_vhost_user *vu = of(transport);
+    enum sk_status status;
+
+    if (!is_field(offset, width)) {
+        return SK_ERR_INVALID;
+    }
+    if (!sk_checked_range(offset, width, SKI_VHOST_USER_CONFIG_BYTES)) {
+        return SK_ERR_RANGE;
+    }
+    (void)pthread_mutex_lock(&vu->lock);
+    status = ski_vhost_user_write_config(vu, offset, in, width, UINT64_MAX);
+    vu->config_bytes = 0; /* what it became, the next read tells */
+    (void)pthread_mutex_unlock(&vu->lock);
+    return status == SK_ERR_UNSUPPORTED ? SK_OK : for_driver(status);
+}
+
+static enum sk_status get_generation(struct sk_virtio_transport *transport,
+                                     uint32_t *out_generation)
+{
+    *out_generation = of(transport)->generation;
+    return SK_OK;
+}
+
+/* ---- Queues ------------------------------------------------------------------------------ */
+
+static enum sk_status get_queue_max(struct sk_virtio_transport *transport, uint32_t index,
+                                    uint32_t *out_size)
+{
+    struct sk_vhost_user *vu = of(transport);
+
+    (void)pthread_mutex_lock(&vu->lock);
+    *out_size = index < vu->terms.queue_count && index < vu->options.queue_count
+                    ? SKI_VHOST_USER_QUEUE_SIZE_MAX
+                    : 0;
+    (void)pthread_mutex_unlock(&vu->lock);
+    return SK_OK;
+}
+
+/* Kept until DRIVER_OK: the in-flight memory is asked for when all queues are known. */
+static enum sk_status enable_queue(struct sk_virtio_transport *transport, uint32_t index,
+                                   const struct sk_virtio_queue_layout *layout)
+{
+    struct sk_vhost_user *vu = of(transport);
+    enum sk_status status = SK_OK;
+
+    if (index >= vu->options.queue_count || layout->size > SKI_VHOST_USER_QUEUE_SIZE_MAX) {
+        return SK_ERR_UNREACHABLE;
+    }
+    (void)pthread_mutex_lock(&vu->lock);
+    if (vu->queues[index].given) {
+        status = SK_ERR_BUSY;
+    } else if (vu->phase != SKI_VHOST_USER_AGREED) {
+        status = SK_ERR_BROKEN;
+    } else {
+        vu->queues[index].layout = *layout;
+        vu->queues[index].given = true;
+    }
+    (void)pthread_mutex_unlock(&vu->lock);
+    return status;
+}
+
+static void notify(struct sk_virtio_transport *transport, uint32_t data)
+{
+    struct sk_vhost_user *vu = of(transport);
+    struct ski_vhost_user_queue *queue = &vu->queues[data & 0xffff];
+
+    /* Only the owner writes here: plain counting will do, and the thread may look late. */
+    atomic_store_explicit(&queue->kicks, queue->kicks + 1, memory_order_relaxed);
+    ski_vhost_user_signal(queue->kick);
+    atomic_store_explicit(&queue->kicks, queue->kicks + 1, memory_order_relaxed);
+}
+
+/* An event fd tells no cause: it may always have been a queue. */
+static uint32_t take_interrupt(struct sk_virtio_transport *transport)
+{
+    return SK_VIRTIO_INTERRUPT_QUEUE | atomic_exchange(&of(transport)->causes, 0);
+}
+
+static const struct sk_virtio_transport_ops ops = {
+    .get_status = get_status,
+    .set_status = set_status,
+    .get_features = get_features,
+    .set_features = set_features,
+    .read_config = read_config,
+    .write_config = write_config,
+    .get_generation = get_generation,
+    .get_queue_max = get_queue_max,
+    .enable_queue = enable_queue,
+    .notify = notify,
+    .take_interrupt = take_interrupt,
+};
+
+/* ---- Opening and closing ----------------------------------------------------------------- */
+
+static bool options_are_valid(const struct sk_vhost_user_options *options)
+{
+    return options->queue_count >= 1 && options->queue_count <= SK_VIRTIO_BLK_QUEUES_MAX &&
+           options->message_ns > 0;
+}
+
+static void fill(struct sk_vhost_user *vu, struct sk_process *process)
+{
+    vu->transport.ops = &ops;
+    vu->transport.platform = sk_process_platform(process);
+    vu->transport.kind = "vhost-user";
+    vu->transport.device_type = SK_VIRTIO_DEVICE_BLOCK; /* the protocol does not say; CONFIG will */
+    vu->transport.interrupt_count = 1 + vu->options.queue_count;
+    vu->process = process;
+    vu->socket = -1;
+    vu->backend_channel = -1;
+    vu->inflight.fd = -1;
+    vu->config_event = -1;
+    vu->error_event = -1;
+    vu->wake_event = -1;
+    for (uint32_t i = 0; i < SK_VIRTIO_BLK_QUEUES_MAX; i++) {
+        vu->queues[i].kick = -1;
+        vu->queues[i].call = -1;
+    }
+    (void)pthread_mutex_init(&vu->lock, NULL);
+}
+
+static enum sk_status make_events(struct sk_vhost_user *vu)
+{
+    bool made;
+
+    vu->config_event = ski_vhost_user_make_event();
+    vu->error_event = ski_vhost_user_make_event();
+    vu->wake_event = ski_vhost_user_make_event();
+    made = vu->config_event >= 0 && vu->error_event >= 0 && vu->wake_event >= 0;
+    vu->interrupts[0] = sk_process_interrupt(vu->config_event);
+    for (uint32_t i = 0; made && i < vu->options.queue_count; i++) {
+        vu->queues[i].kick = ski_vhost_user_make_event();
+        vu->queues[i].call = ski_vhost_user_make_event();
+        made = vu->queues[i].kick >= 0 && vu->queues[i].call >= 0;
+        vu->interrupts[1 + i] = sk_process_interrupt(vu->queues[i].call);
+    }
+    if (!made) {
+        ski_vhost_user_say(vu, "there are no file descriptors left");
+    }
+    return made ? SK_OK : SK_ERR_NO_MEMORY;
+}
+
+static enum sk_status make(struct sk_process *process, const char *address,
+                           const struct sk_vhost_user_options *options,
+                           struct sk_vhost_user **out_vhost_user)
+{
+    struct sk_vhost_user *vu = aligned_alloc(64, (sizeof(*vu) + 63) & ~(size_t)63);
+
+    if (vu == NULL) {
+        return SK_ERR_NO_MEMORY;
+    }
+    (void)memset(vu, 0, sizeof(*vu));
+    vu->options = *options;
+    vu->reconnects = strncmp(address, "fd:", 3) != 0;
+    fill(vu, process);
+    *out_vhost_user = vu;
+    vu->address = strdup(address);
+    return vu->address == NULL ? SK_ERR_NO_MEMORY : SK_OK;
+}
+
+enum sk_status sk_vhost_user_open(struct sk_process *process, const char *address,
+                                  const struct sk_vhost_user_options *options,
+                                  struct sk_vhost_user **out_vhost_user, char *out_error)
+{
+    static const struct sk_vhost_user_options defaults = SK_VHOST_USER_OPTIONS_DEFAULT;
+    char nowhere[SK_VHOST_USER_ERROR_BYTES];
+    struct sk_vhost_user *vu = NULL;
+    enum sk_status status;
+
+    *out_vhost_user = NULL;
+    out_error = out_error == NULL ? nowhere : out_error;
+    out_error[0] = '\0';
+    options = options == NULL ? &defaults : options;
+    if (process == NULL || address == NULL || !options_are_valid(options)) {
+        (void)snprintf(out_error, SK_VHOST_USER_ERROR_BYTES, "an option is out of its range");
+        return SK_ERR_INVALID;
+    }
+    status = make(process, address, options, &vu);
+    if (status == SK_OK) {
+        status = make_events(vu);
+    }
+    if (status == SK_OK) {
+        status = connect_once(vu, true);
+    }
+    if (status == SK_OK) {
+        status = ski_vhost_user_start_thread(vu);
+    }
+    if (status != SK_OK) {
+        (void)snprintf(out_error, SK_VHOST_USER_ERROR_BYTES, "%s",
+                       vu != NULL && vu->error[0] != '\0' ? vu->error : sk_status_text(status));
+        sk_vhost_user_close(vu);
+        return status;
+    }
+    *out_vhost_user = vu;
+    return SK_OK;
+}
+
+static void close_event(int event)
+{
+    if (event >= 0) {
+        (void)close(event);
+    }
+}
+
+void sk_vhost_user_close(struct sk_vhost_user *vu)
+{
+    if (vu == NULL) {
+        return;
+    }
+    ski_vhost_user_end_thread(vu);
+    ski_vhost_user_close_sockets(vu);
+    close_event(vu->inflight.fd);
+    close_event(vu->config_event);
+    close_event(vu->error_event);
+    close_event(vu->wake_event);
+    for (uint32_t i = 0; i < vu->options.queue_count; i++) {
+        close_event(vu->queues[i].kick);
+        close_event(vu->queues[i].call);
+    }
+    (void)pthread_mutex_destroy(&vu->lock);
+    free(vu->address);
+    free(vu);
+}
+
+struct sk_virtio_transport *sk_vhost_user_transport(struct sk_vhost_user *vu)
+{
+    return &vu->transport;
+}
+
+const struct sk_interrupt *sk_vhost_user_interrupts(const struct sk_vhost_user *vu,
+                                                    size_t *out_count)
+{
+    *out_count = 1 + vu->options.queue_count;
+    return vu->interrupts;
+}
+
+enum sk_status sk_vhost_user_share_regions(struct sk_vhost_user *vu)
+{
+    enum sk_status status = SK_OK;
+
+    (void)pthread_mutex_lock(&vu->lock);
+    if (vu->phase == SKI_VHOST_USER_RUNNING) {
+        status = ski_vhost_user_send_regions(vu, vu->regions_shared, UINT64_MAX);
+    } else if (vu->phase == SKI_VHOST_USER_FAILED || vu->phase == SKI_VHOST_USER_DRAINING) {
+        status = SK_ERR_BROKEN;
+    }
+    (void)pthread_mutex_unlock(&vu->lock);
+    return status == SK_ERR_UNSUPPORTED ? status : for_driver(status);
+}
+
+void sk_vhost_user_get_info(struct sk_vhost_user *vu, struct sk_vhost_user_info *out_info)
+{
+    (void)pthread_mutex_lock(&vu->lock);
+    *out_info = (struct sk_vhost_user_info){
+        .protocol_features_offered = vu->terms.protocol_offered,
+        .protocol_features = vu->terms.protocol,
+        .queue_count_max = vu->terms.queue_count,
+        .region_count_max = vu->terms.region_count,
+        .reconnects = vu->resumptions,
+        .connected = vu->phase == SKI_VHOST_USER_AGREED || vu->phase == SKI_VHOST_USER_RUNNING,
+        .resumes = vu->resumable,
+    };
+    (void)pthread_mutex_unlock(&vu->lock);
+}
+
+const char *sk_vhost_user_feature_name(unsigned bit)
+{
+    static const char *const names[] = {
+        [SKI_VHOST_USER_PROTOCOL_MQ] = "MQ",
+        [SKI_VHOST_USER_PROTOCOL_LOG_SHMFD] = "LOG_SHMFD",
+        [SKI_VHOST_USER_PROTOCOL_RARP] = "RARP",
+        [SKI_VHOST_USER_PROTOCOL_REPLY_ACK] = "REPLY_ACK",
+        [SKI_VHOST_USER_PROTOCOL_MTU] = "MTU",
+        [SKI_VHOST_USER_PROTOCOL_BACKEND_REQ] = "BACKEND_REQ",
+        [SKI_VHOST_USER_PROTOCOL_CROSS_ENDIAN] = "CROSS_ENDIAN",
+        [SKI_VHOST_USER_PROTOCOL_CRYPTO_SESSION] = "CRYPTO_SESSION",
+        [SKI_VHOST_USER_PROTOCOL_PAGEFAULT] = "PAGEFAULT",
+        [SKI_VHOST_USER_PROTOCOL_CONFIG] = "CONFIG",
+        [SKI_VHOST_USER_PROTOCOL_BACKEND_SEND_FD] = "BACKEND_SEND_FD",
+        [SKI_VHOST_USER_PROTOCOL_HOST_NOTIFIER] = "HOST_NOTIFIER",
+        [SKI_VHOST_USER_PROTOCOL_INFLIGHT_SHMFD] = "INFLIGHT_SHMFD",
+        [SKI_VHOST_USER_PROTOCOL_RESET_DEVICE] = "RESET_DEVICE",
+        [SKI_VHOST_USER_PROTOCOL_INBAND_NOTIFICATIONS] = "INBAND_NOTIFICATIONS",
+        [SKI_VHOST_USER_PROTOCOL_CONFIGURE_MEM_SLOTS] = "CONFIGURE_MEM_SLOTS",
+        [SKI_VHOST_USER_PROTOCOL_STATUS] = "STATUS",
+    };
+
+    return bit < sizeof(names) / sizeof(names[0]) ? names[bit] : NULL;
+}
