@@ -34,6 +34,15 @@ static inline double bench_now_ns(void)
     return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
 }
 
+/* Of this thread's own processor time: what else runs does not count. */
+static inline double bench_thread_ns(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
 /* Ticks before and after a call; everything before has finished, nothing after has begun. */
 static inline uint64_t bench_ticks(void)
 {
@@ -66,6 +75,21 @@ static inline void *bench_memory(size_t bytes)
         exit(2);
     }
     return memory;
+}
+
+static inline int bench_compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Sorts the values; the one in the middle. */
+static inline double bench_median(double *values, size_t count)
+{
+    qsort(values, count, sizeof(values[0]), bench_compare_doubles);
+    return values[count / 2];
 }
 
 /* Durations of single calls. */

@@ -63,14 +63,6 @@ static _Alignas(128) uint64_t shared_line[CORES];
 static _Alignas(128) atomic_uint waiting;
 static _Alignas(128) atomic_uint running;
 
-static double thread_now_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
-}
-
 static void pin(size_t core)
 {
     cpu_set_t set;
@@ -121,11 +113,11 @@ static void *work(void *argument)
     atomic_fetch_sub(&waiting, 1);
     while (atomic_load(&waiting) != 0) {
     }
-    start = thread_now_ns();
+    start = bench_thread_ns();
     for (uint32_t i = 0; i < REQUESTS / CHUNK; i++) {
         run_chunk(worker);
     }
-    worker->ns = (thread_now_ns() - start) / (REQUESTS / CHUNK * CHUNK);
+    worker->ns = (bench_thread_ns() - start) / (REQUESTS / CHUNK * CHUNK);
     atomic_fetch_sub(&running, 1);
     while (atomic_load(&running) != 0) {
         run_chunk(worker);
@@ -154,14 +146,6 @@ static double rate(uint32_t first, uint32_t count)
     return sum;
 }
 
-static int compare(const void *left, const void *right)
-{
-    double a = *(const double *)left;
-    double b = *(const double *)right;
-
-    return (a > b) - (a < b);
-}
-
 static void prepare(const struct row *row)
 {
     const struct bench_disk_config config = { .features = row->features,
@@ -187,6 +171,7 @@ static void measure(const struct row *row)
     double both[ROUNDS];
     double times[ROUNDS];
     const char *verdict = "";
+    double middle;
 
     prepare(row);
     for (uint32_t i = 0; i < ROUNDS; i++) {
@@ -198,17 +183,15 @@ static void measure(const struct row *row)
         times[i] = together / alone;
     }
     bench_disk_stop(&disk);
-    qsort(one, ROUNDS, sizeof(one[0]), compare);
-    qsort(both, ROUNDS, sizeof(both[0]), compare);
-    qsort(times, ROUNDS, sizeof(times[0]), compare);
+    middle = bench_median(times, ROUNDS);
     if (row->has_goal) {
-        verdict = bench_verdict(times[ROUNDS / 2] >= GOAL);
+        verdict = bench_verdict(middle >= GOAL);
     } else if (row->shares_line) {
-        verdict = times[ROUNDS / 2] < GOAL ? "seen" : "NOT SEEN";
+        verdict = middle < GOAL ? "seen" : "NOT SEEN";
     }
-    (void)printf("%-26s %9.2f %9.2f %9.2f    %4.2f to %4.2f  %s\n", row->name, one[ROUNDS / 2],
-                 both[ROUNDS / 2], times[ROUNDS / 2], times[ROUNDS / 10],
-                 times[ROUNDS - 1 - ROUNDS / 10], verdict);
+    (void)printf("%-26s %9.2f %9.2f %9.2f    %4.2f to %4.2f  %s\n", row->name,
+                 bench_median(one, ROUNDS), bench_median(both, ROUNDS), middle,
+                 times[ROUNDS / 10], times[ROUNDS - 1 - ROUNDS / 10], verdict);
 }
 
 int main(void)

@@ -127,25 +127,12 @@ static void run_linux(uint32_t batch, uint64_t rounds)
     linux_ring_run(peer.ring, batch, rounds);
 }
 
-/* Of this thread's processor time: what else runs does not count. */
 static double time_ns(void (*run)(uint32_t batch, uint64_t rounds), uint32_t batch)
 {
-    struct timespec start;
-    struct timespec end;
+    double start = bench_thread_ns();
 
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
     run(batch, REQUESTS / batch);
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
-    return ((double)(end.tv_sec - start.tv_sec) * 1e9 + (double)(end.tv_nsec - start.tv_nsec)) /
-           (REQUESTS / batch * batch);
-}
-
-static int compare(const void *left, const void *right)
-{
-    double a = *(const double *)left;
-    double b = *(const double *)right;
-
-    return (a > b) - (a < b);
+    return (bench_thread_ns() - start) / (REQUESTS / batch * batch);
 }
 
 static void print_medians(uint32_t batch)
@@ -161,10 +148,8 @@ static void print_medians(uint32_t batch)
         theirs[i] = time_ns(run_linux, batch);
         ratios[i] = theirs[i] / ours[i];
     }
-    qsort(ours, RUNS, sizeof(ours[0]), compare);
-    qsort(theirs, RUNS, sizeof(theirs[0]), compare);
-    qsort(ratios, RUNS, sizeof(ratios[0]), compare);
-    (void)printf("  %7.1f %7.1f %6.1fx", ours[RUNS / 2], theirs[RUNS / 2], ratios[RUNS / 2]);
+    (void)printf("  %7.1f %7.1f %6.1fx", bench_median(ours, RUNS), bench_median(theirs, RUNS),
+                 bench_median(ratios, RUNS));
 }
 
 static void print_table(void)
