@@ -12,10 +12,13 @@ run:
 test:
 	@tools/test
 
+test-all:
+	@tools/test-all
+
 bench:
 	@tools/bench
 
 clean:
 	@rm -rf build
 
-.PHONY: help run test bench clean
+.PHONY: help run test test-all bench clean

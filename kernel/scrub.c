@@ -136,24 +136,13 @@ static void take(struct scrub *scrub, struct scrub_lane *lane)
 
 /* -- The work -- */
 
-/* Completes what is there; sleeps, unless told to poll, until something is. */
-static void look(struct scrub *scrub)
+/* Sleeps until one of the queues may have something; the wait itself looks first. */
+static void rest(const struct scrub *scrub)
 {
-    struct sk_block_device *device = scrub->disk.device;
     struct sk_block_queue *busy = NULL;
-    enum sk_status status = SK_OK;
-    uint32_t completed = 0;
+    enum sk_status status;
     bool several = false;
 
-    for (uint32_t i = 0; i < scrub->disk.info.queue_count; i++) {
-        uint32_t count = 0;
-
-        status = sk_block_poll(sk_block_get_queue(device, i), 0, &count);
-        completed += count;
-    }
-    if (completed > 0 || status != SK_OK || scrub->poll) {
-        return;
-    }
     for (uint64_t i = 0; i < scrub->depth; i++) {
         if (scrub->lanes[i].state == SCRUB_LANE_BUSY) {
             several |= busy != NULL && busy != scrub->lanes[i].queue;
@@ -162,6 +151,17 @@ static void look(struct scrub *scrub)
     }
     if (busy != NULL) { /* it says when this queue has something; the others are looked at soon */
         status = sk_block_wait(busy, arch_now_ns() + (several ? SHORT_NAP_NS : NAP_NS));
+        (void)status; /* the poll tells */
+    }
+}
+
+/* Completes what is there. */
+static void look(struct scrub *scrub)
+{
+    for (uint32_t i = 0; i < scrub->disk.info.queue_count; i++) {
+        enum sk_status status = sk_block_poll(sk_block_get_queue(scrub->disk.device, i), 0, NULL);
+
+        (void)status; /* each request has its own, and `mend` looks at the device */
     }
 }
 
@@ -260,6 +260,9 @@ void scrub_pass(struct scrub *scrub, bool writing)
             set_limit(scrub);
         }
         submit(scrub);
+        if (!scrub->poll) {
+            rest(scrub);
+        }
         look(scrub);
         for (uint64_t i = 0; i < scrub->depth; i++) {
             if (scrub->lanes[i].state == SCRUB_LANE_DONE) {
