@@ -13,6 +13,7 @@
 #define SECONDS   1u
 #define LOOK      16u /* reads between two looks at the clock */
 #define DEPTH_MAX 32u
+#define SETTLE_MS 2000 /* what the kernel began while it booted is done then */
 
 enum call {
     CALL_MOUNT = 40,
@@ -89,16 +90,22 @@ static void load(const char *path)
     }
 }
 
+static void sleep_ms(long ms)
+{
+    const long time[2] = { ms / 1000, ms % 1000 * 1000000 };
+
+    (void)call(CALL_NANOSLEEP, (long)time, 0, 0, 0, 0, 0);
+}
+
 static long open_disk(void)
 {
-    static const long millisecond[2] = { 0, 1000000 };
     long disk = -1;
 
     (void)call(CALL_MOUNT, (long)"devtmpfs", (long)"/dev", (long)"devtmpfs", 0, 0, 0);
     for (int i = 0; i < 10000 && disk < 0; i++) {
         disk = open("/dev/vda", O_DIRECT);
         if (disk < 0) {
-            (void)call(CALL_NANOSLEEP, (long)millisecond, 0, 0, 0, 0, 0);
+            sleep_ms(1);
         }
     }
     return disk;
@@ -287,6 +294,7 @@ __attribute__((noreturn, used)) static void run(long *stack)
         say("first sector\n");
     }
     if (stack[0] > 1 && equal((const char *)stack[2], "bench")) {
+        sleep_ms(SETTLE_MS);
         bench_pread(&bench);
         bench_uring(&bench, 1, "io_uring-1");
         bench_uring(&bench, DEPTH_MAX, "io_uring-32");
