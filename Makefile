@@ -18,7 +18,11 @@ test-all:
 bench:
 	@tools/bench
 
+# PREFIX=/usr/local DESTDIR=
+install:
+	@tools/install
+
 clean:
 	@rm -rf build
 
-.PHONY: help run test test-all bench clean
+.PHONY: help run test test-all bench install clean

@@ -3,10 +3,9 @@
 """skblk against qemu-storage-daemon: what it moves, and what it says when it cannot."""
 import signal
 import subprocess
-import time
 
 from process import (CONNECT, DIFFERENT, DISK, FILE, INTERRUPTED, SKBLK, USAGE, main, run, sha256,
-                     skblk, starts)
+                     skblk, starts, wait_for)
 
 MIB = 1 << 20
 
@@ -94,7 +93,8 @@ def test_copy__stopped_in_the_middle_goes_on(bench):
     starts(bench.start(command[:1] + ["--object", limits] + command[1:], "slow"), socket)
     with subprocess.Popen([SKBLK, "read", str(socket), str(bench.path("out"))],
                           stderr=subprocess.PIPE) as process:
-        time.sleep(1)
+        out = bench.path("out")
+        wait_for(lambda: out.exists() and out.stat().st_blocks > 0, "the first bytes")
         process.send_signal(signal.SIGINT)
         error = process.stderr.read().decode()
         assert process.wait() == INTERRUPTED, error
