@@ -22,7 +22,7 @@ const struct shell_command shell_commands[] = {
     { "fill", "SECTOR COUNT BYTE", "fill sectors with a byte", command_fill },
     { "verify", "SECTOR COUNT [SEED]", "write a pattern (destroys data), read it back, compare",
       command_verify },
-    { "scrub", "SEED COUNT [DEPTH] [FLUSH-EVERY] [read] [poll] [retry] [persist]",
+    { "scrub", "SEED COUNT [DEPTH] [FLUSH-EVERY] [read] [poll] [retry] [persist] [harts=N]",
       "write random extents on all queues (destroys data), flush, read back, compare",
       command_scrub },
     { "flush", "", "make what was written durable", command_flush },

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdatomic.h>
+
 #include "arch/arch.h"
 #include "console.h"
 #include "scrub.h"
 
-#define FAILURES_MAX 64u
+#define FAILURES_MAX   64u
 #define RECOVERIES_MAX 16u
-#define NAP_NS UINT64_C(100000000)
-#define SHORT_NAP_NS UINT64_C(1000000)
-#define BREAK_NS UINT64_C(200000000)
-#define RECOVER_NS UINT64_C(5000000000)
+#define NAP_NS         UINT64_C(100000000)
+#define SHORT_NAP_NS   UINT64_C(1000000)
+#define BREAK_NS       UINT64_C(200000000)
+#define RECOVER_NS     UINT64_C(5000000000)
 
 void scrub_failed(struct scrub *scrub)
 {
-    if (++scrub->failures == FAILURES_MAX && !scrub->persist) {
-        console_print("scrub: %u failures are enough: stopped; to go on: persist\n", FAILURES_MAX);
+    if (++scrub->failures == FAILURES_MAX && !scrub->plan->persist) {
+        console_print("%s: %u failures are enough: stopped; to go on: persist\n", scrub->name,
+                      FAILURES_MAX);
         scrub->stopped = true;
     }
 }
@@ -36,7 +39,7 @@ static bool prepare(struct scrub *scrub, struct scrub_lane *lane, struct sk_bloc
 
     lane->number = scrub->next;
     lane->queue = queue;
-    lane->request = (struct sk_block_request) {
+    lane->request = (struct sk_block_request){
         .operation = scrub->writing ? SK_BLOCK_WRITE : SK_BLOCK_READ,
         .flags = scrub->writing && extent->kind == EXTENT_DURABLE ? SK_BLOCK_FLAG_FUA : 0,
         .sector = extent->sector,
@@ -69,7 +72,7 @@ static struct scrub_lane *next_lane(struct scrub *scrub)
         return NULL;
     }
     extent = &scrub->records[scrub->next].extent;
-    for (uint64_t i = 0; i < scrub->depth; i++) {
+    for (uint64_t i = 0; i < scrub->plan->depth; i++) {
         struct scrub_lane *lane = &scrub->lanes[i];
 
         if (lane->state == SCRUB_LANE_IDLE) {
@@ -86,7 +89,7 @@ static struct scrub_lane *next_lane(struct scrub *scrub)
 static void submit(struct scrub *scrub)
 {
     struct sk_block_request *batch[SCRUB_DEPTH_MAX];
-    struct sk_block_queue *queue = sk_block_get_queue(scrub->disk.device, scrub->turn);
+    struct sk_block_queue *queue = scrub->queues[scrub->turn].queue;
     uint32_t count = 0;
     struct scrub_lane *lane;
 
@@ -97,7 +100,7 @@ static void submit(struct scrub *scrub)
     }
     if (count > 0) {
         scrub->in_flight += count;
-        scrub->turn = (scrub->turn + 1) % scrub->disk.info.queue_count;
+        scrub->turn = (scrub->turn + 1) % scrub->queue_count;
         sk_block_submit(queue, batch, count);
     }
 }
@@ -123,12 +126,12 @@ static void take(struct scrub *scrub, struct scrub_lane *lane)
         }
         return;
     }
-    if (scrub->retry && is_fault(status)) {
+    if (scrub->plan->retry && is_fault(status)) {
         scrub->repeat = true;
         return;
     }
     record->failed = true;
-    console_print("scrub: %s of extent %lu, %u sectors at %lu, queue %u failed: %s\n",
+    console_print("%s: %s of extent %lu, %u sectors at %lu, queue %u failed: %s\n", scrub->name,
                   scrub->writing ? "write" : "read", lane->number, (unsigned)record->extent.sectors,
                   record->extent.sector, (unsigned)lane->queue->index, sk_status_text(status));
     scrub_failed(scrub);
@@ -143,7 +146,7 @@ static void rest(const struct scrub *scrub)
     enum sk_status status;
     bool several = false;
 
-    for (uint64_t i = 0; i < scrub->depth; i++) {
+    for (uint64_t i = 0; i < scrub->plan->depth; i++) {
         if (scrub->lanes[i].state == SCRUB_LANE_BUSY) {
             several |= busy != NULL && busy != scrub->lanes[i].queue;
             busy = scrub->lanes[i].queue;
@@ -158,8 +161,8 @@ static void rest(const struct scrub *scrub)
 /* Completes what is there. */
 static void look(struct scrub *scrub)
 {
-    for (uint32_t i = 0; i < scrub->disk.info.queue_count; i++) {
-        enum sk_status status = sk_block_poll(sk_block_get_queue(scrub->disk.device, i), 0, NULL);
+    for (uint32_t i = 0; i < scrub->queue_count; i++) {
+        enum sk_status status = sk_block_poll(scrub->queues[i].queue, 0, NULL);
 
         (void)status; /* each request has its own, and `mend` looks at the device */
     }
@@ -174,24 +177,25 @@ static void mend(struct scrub *scrub)
     if (state == SK_BLOCK_STATE_READY || state == SK_BLOCK_STATE_RESETTING || scrub->stopped) {
         return;
     }
-    if (!scrub->retry || scrub->recoveries == RECOVERIES_MAX) {
-        console_print("scrub: stopped, the disk is %s; bring it back with: recover\n",
+    if (!scrub->plan->retry || scrub->recoveries == RECOVERIES_MAX) {
+        console_print("%s: stopped, the disk is %s; bring it back with: recover\n", scrub->name,
                       sk_block_state_name(state));
         scrub->stopped = true;
         return;
     }
-    scrub->recoveries++;
+    scrub->recoveries++; /* the only hart: nobody else may use a queue meanwhile */
     status = sk_block_recover(scrub->disk.device, RECOVER_NS);
-    console_print("scrub: the disk was stopped with %lu extents durable; recovered: %s\n",
+    console_print("%s: the disk was stopped with %lu extents durable; recovered: %s\n", scrub->name,
                   scrub->durable, status == SK_OK ? "yes" : sk_status_text(status));
     scrub->stopped |= status != SK_OK;
 }
 
 static void set_limit(struct scrub *scrub)
 {
-    uint64_t left = scrub->count - scrub->next;
+    uint64_t left = scrub->plan->count - scrub->next;
 
-    scrub->limit = scrub->next + (scrub->writing && scrub->every < left ? scrub->every : left);
+    scrub->limit =
+        scrub->next + (scrub->writing && scrub->plan->every < left ? scrub->plan->every : left);
 }
 
 /*
@@ -200,18 +204,19 @@ static void set_limit(struct scrub *scrub)
  */
 static void flush(struct scrub *scrub)
 {
-    struct sk_block_queue *queue = sk_block_get_queue(scrub->disk.device, scrub->turn);
+    struct sk_block_queue *queue = scrub->queues[scrub->turn].queue;
     enum sk_status status = sk_block_flush(queue, 0);
 
     if (status == SK_OK) {
         scrub->durable = scrub->next;
-        console_print("scrub: %lu extents are durable\n", scrub->durable);
+        console_print("%s: %lu extents are durable\n", scrub->name, scrub->durable);
         set_limit(scrub);
         return;
     }
-    if (!scrub->retry || !is_fault(status)) {
-        console_print("scrub: flush of extents %lu to %lu failed, queue %u: %s\n", scrub->durable,
-                      scrub->next - 1, (unsigned)queue->index, sk_status_text(status));
+    if (!scrub->plan->retry || !is_fault(status)) {
+        console_print("%s: flush of extents %lu to %lu failed, queue %u: %s\n", scrub->name,
+                      scrub->durable, scrub->next - 1, (unsigned)queue->index,
+                      sk_status_text(status));
         scrub_failed(scrub);
         scrub->stopped |= status != SK_ERR_IO;
     }
@@ -220,15 +225,15 @@ static void flush(struct scrub *scrub)
 
 static void look_for_break(struct scrub *scrub)
 {
-    uint64_t now_ns = scrub->interactive ? arch_now_ns() : 0;
-
-    if (now_ns < scrub->look_ns || !scrub->interactive) {
+    scrub->stopped |= atomic_load(&scrub->plan->stopped) != 0;
+    if (scrub->hart != 0 || !scrub->plan->interactive || scrub->stopped ||
+        arch_now_ns() < scrub->look_ns) {
         return;
     }
-    scrub->look_ns = now_ns + BREAK_NS;
+    scrub->look_ns = arch_now_ns() + BREAK_NS;
     if (console_take_break()) {
-        console_print("scrub: stopped\n");
-        scrub->stopped = true;
+        console_print("%s: stopped\n", scrub->name);
+        atomic_store(&scrub->plan->stopped, 1);
     }
 }
 
@@ -239,20 +244,20 @@ static void look_at_capacity(struct scrub *scrub)
 
     sk_block_get_info(scrub->disk.device, &info);
     if (info.capacity_sectors != scrub->disk.info.capacity_sectors) {
-        console_print("scrub: the disk has %lu sectors now, it had %lu\n", info.capacity_sectors,
-                      scrub->disk.info.capacity_sectors);
+        console_print("%s: the disk has %lu sectors now, it had %lu\n", scrub->name,
+                      info.capacity_sectors, scrub->disk.info.capacity_sectors);
         scrub->disk.info.capacity_sectors = info.capacity_sectors;
     }
 }
 
 /* All extents once: written and flushed, or read and compared. */
-void scrub_pass(struct scrub *scrub, bool writing)
+static void pass(struct scrub *scrub, bool writing)
 {
     scrub->writing = writing;
     scrub->next = 0;
     set_limit(scrub);
     while (scrub->in_flight > 0 ||
-           (!scrub->stopped && (writing ? scrub->durable : scrub->next) < scrub->count)) {
+           (!scrub->stopped && (writing ? scrub->durable : scrub->next) < scrub->plan->count)) {
         if (scrub->in_flight == 0 && scrub->repeat) {
             scrub->repeat = false;
             scrub->next = writing ? scrub->durable : 0;
@@ -260,11 +265,11 @@ void scrub_pass(struct scrub *scrub, bool writing)
             set_limit(scrub);
         }
         submit(scrub);
-        if (!scrub->poll) {
+        if (!scrub->plan->poll) {
             rest(scrub);
         }
         look(scrub);
-        for (uint64_t i = 0; i < scrub->depth; i++) {
+        for (uint64_t i = 0; i < scrub->plan->depth; i++) {
             if (scrub->lanes[i].state == SCRUB_LANE_DONE) {
                 take(scrub, &scrub->lanes[i]);
             }
@@ -277,4 +282,36 @@ void scrub_pass(struct scrub *scrub, bool writing)
         }
         look_for_break(scrub);
     }
+}
+
+/* Before the work: keeps the counters; after it: says what was added. */
+static void look_at_queues(struct scrub *scrub, bool after)
+{
+    for (uint32_t i = 0; i < scrub->queue_count; i++) {
+        struct scrub_queue *queue = &scrub->queues[i];
+        struct sk_block_statistics now;
+
+        sk_block_get_statistics(queue->queue, &now);
+        if (after) {
+            console_print("%s: queue %u: %lu requests, %lu interrupts\n", scrub->name,
+                          (unsigned)queue->queue->index, now.requests - queue->requests,
+                          now.interrupts - queue->interrupts);
+        }
+        queue->requests = now.requests;
+        queue->interrupts = now.interrupts;
+    }
+}
+
+void scrub_run(void *argument)
+{
+    struct scrub *scrub = argument;
+
+    look_at_queues(scrub, false);
+    if (!scrub->plan->read) {
+        pass(scrub, true);
+    }
+    if (!scrub->stopped) {
+        pass(scrub, false);
+    }
+    look_at_queues(scrub, true);
 }

@@ -123,7 +123,7 @@ static void print_difference(const struct scrub *scrub, const struct scrub_lane 
     uint64_t number;
     uint64_t origin;
 
-    console_print("scrub: sector %lu is not as extent %lu wrote it (queue %u)", sector,
+    console_print("%s: sector %lu is not as extent %lu wrote it (queue %u)", scrub->name, sector,
                   lane->number, (unsigned)lane->queue->index);
     if (extents_origin(&scrub->extents, found, &number, &origin)) {
         console_print(": it holds what extent %lu wrote to sector %lu", number, origin);
@@ -137,7 +137,7 @@ static void find_covered(struct scrub *scrub, uint64_t number)
     const struct extent *extent = &scrub->records[number].extent;
 
     memset(scrub->covered, 0, sizeof(scrub->covered));
-    for (uint64_t i = number + 1; i < scrub->count; i++) {
+    for (uint64_t i = number + 1; i < scrub->plan->count; i++) {
         const struct extent *later = &scrub->records[i].extent;
 
         if (!extents_overlap(extent, later)) {
@@ -157,9 +157,10 @@ void scrub_lane_compare(struct scrub_lane *lane)
     uint64_t found[EXTENTS_SECTOR_BYTES / 8];
 
     if (!gaps_are_whole(lane)) {
-        console_print("scrub: reading extent %lu at sector %lu changed memory outside of its "
+        console_print("%s: reading extent %lu at sector %lu changed memory outside of its "
                       "segments (queue %u)\n",
-                      lane->number, record->extent.sector, (unsigned)lane->queue->index);
+                      scrub->name, lane->number, record->extent.sector,
+                      (unsigned)lane->queue->index);
         scrub_failed(scrub);
     }
     find_covered(scrub, lane->number);

@@ -91,11 +91,27 @@ class Written:
         return None in numbers and new == old
 
 
+class Together:
+    """Several `Written` in parts of the disk that do not overlap."""
+
+    def __init__(self, *all_written):
+        self.last = {sector: written for written in all_written for sector in written.last}
+
+    def may_hold(self, sector, old, new):
+        written = self.last.get(sector)
+        return new == old if written is None else written.may_hold(sector, old, new)
+
+
 def differences(written, before, after):
     """The sectors of image `after` that hold what they must not; `before` is the image at first."""
     assert len(before) == len(after), "the image has %d bytes, it had %d" % (len(after), len(before))
     return [at // SECTOR for at in range(0, len(before), SECTOR)
             if not written.may_hold(at // SECTOR, before[at:at + SECTOR], after[at:at + SECTOR])]
+
+
+def parts(seed, harts, capacity, block_bytes=SECTOR):
+    """Those of each hart: a part of the disk and a seed of its own."""
+    return [Extents(seed + hart, capacity, block_bytes, (hart, harts)) for hart in range(harts)]
 
 
 def apply(extents, count, before):
@@ -109,12 +125,12 @@ def apply(extents, count, before):
     return bytes(image)
 
 
-def durable_of(text):
+def durable_of(text, name="scrub"):
     """How many extents the console of a `scrub` called durable at last."""
-    return max([int(number) for number in re.findall(r"^scrub: (\d+) extents are durable\r?$", text,
-                                                     re.M)], default=0)
+    return max(map(int, re.findall(r"^%s: (\d+) extents are durable\r?$" % name, text, re.M)),
+               default=0)
 
 
-def failed_of(text):
+def failed_of(text, name="scrub"):
     """The numbers of the extents whose write the console of a `scrub` called failed."""
-    return {int(number) for number in re.findall(r"^scrub: write of extent (\d+), ", text, re.M)}
+    return set(map(int, re.findall(r"^%s: write of extent (\d+), " % name, text, re.M)))

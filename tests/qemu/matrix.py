@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 
-from extents import SECTOR, Extents, apply
+from extents import SECTOR, apply, parts
 from machine import KERNEL, QEMU, ROOT, boot
 
 FACTORS = {
@@ -137,10 +137,15 @@ def is_what_it_says(run, row):
     (run.has if row["wait"] == "irq" else run.has_not)(r"^plic@\S+ .* bound ")
     interrupts = 0
     for queue in range(row["queues"]):
-        of_queue = run.has(r"^scrub: queue %d: ([1-9]\d*) requests, (\d+) interrupts$" % queue)
+        of_queue = run.has(r"^scrub: (?:hart \d: )?queue %d: ([1-9]\d*) requests, (\d+) interrupts$" % queue)
         interrupts += int(of_queue.group(2))
     if row["wait"] == "irq" and interrupts == 0:
         run.fail("there was not a single interrupt")
+
+
+def harts_of(row, number):
+    """Two queues: one hart for both, or one for each, by turns."""
+    return 1 if row["queues"] == 1 or number // 2 % 2 == 0 else 2
 
 
 def run_row(row, number, folder, made_as=None):
@@ -149,16 +154,19 @@ def run_row(row, number, folder, made_as=None):
     seed = number + 1
     image = pathlib.Path(folder) / "disk.img"
     image.write_bytes(random.Random(seed).randbytes(SECTORS * SECTOR))
-    expected = apply(Extents(seed, SECTORS, row["block"]), COUNT, image.read_bytes())
+    harts = harts_of(made, number)
+    expected = image.read_bytes()
+    for extents in parts(seed, harts, SECTORS, row["block"]):
+        expected = apply(extents, COUNT, expected)
     if made["access"] == "read-only":
         image.write_bytes(expected)
     properties, settings = arrangement(made, number)
-    run = boot("disk; devices; scrub %d %d 6 20; poweroff" % (seed, COUNT),
+    run = boot("disk; devices; scrub %d %d 6 20 harts=%d; poweroff" % (seed, COUNT, harts),
                slow_disk(image, properties, made["access"] == "read-only"),
                transport=made["transport"], options=settings, smp=made["queues"]).left(0)
     is_what_it_says(run, row)
     run.has(r"^scrub: %d extents %s seed %d\b"
-            % (COUNT, "read as" if row["access"] == "read-only"
+            % (COUNT * harts, "read as" if row["access"] == "read-only"
                else "written, flushed and read back as written,", seed))
     after = image.read_bytes()
     if after != expected:

@@ -17,7 +17,8 @@ import signal
 import subprocess
 import time
 
-from extents import SECTOR, Extents, Written, differences, durable_of, failed_of
+from extents import (SECTOR, Extents, Together, Written, differences, durable_of, failed_of,
+                     parts)
 from machine import Image, Skip, boot, disk, main
 from qmp import Guest, Refused
 
@@ -249,6 +250,18 @@ def test_overdue__the_guest_stops_the_disk_and_recovers_it_itself(folder):
     assert load.check(run) == load.count
 
 
+def check_twice(first, second, before, after):
+    """The image `after` holds what `second` wrote, and elsewhere what `first` may have written."""
+    between = bytearray(after)
+    for sector in second.last:
+        piece = slice(sector * SECTOR, (sector + 1) * SECTOR)
+        between[piece] = before[piece]
+    wrong = [sector for sector in differences(first, before, bytes(between))
+             if sector not in second.last]
+    assert wrong == [], "before the recovery: %s" % wrong[:10]
+    assert differences(second, bytes(between), after) == []
+
+
 def test_overdue__recovered_by_hand(folder):
     load = Load(folder, "by hand", 6, 5000)
     with Guest("timeout=500 " + load.command, throttled(load.image)) as guest:
@@ -267,17 +280,40 @@ def test_overdue__recovered_by_hand(folder):
         guest.wait(DONE)
         guest.type("poweroff 0")
         guest.leave().left(0)
-    written = Written(Extents(7, SECTORS), 300)
-    after = load.image.path.read_bytes()
-    before = bytearray(load.before)
     durable = durable_of(run.text)
-    first = Written(load.extents, durable + 64, set(range(durable, durable + 64)))
-    for sector in range(SECTORS):
-        piece = slice(sector * SECTOR, (sector + 1) * SECTOR)
-        if sector not in written.last:
-            assert first.may_hold(sector, before[piece], after[piece]), "sector %d" % sector
-            before[piece] = after[piece]
-    assert differences(written, bytes(before), after) == []
+    check_twice(Written(load.extents, durable + 64, set(range(durable, durable + 64))),
+                Written(Extents(7, SECTORS), 300), load.before, load.image.path.read_bytes())
+
+
+def test_overdue__seen_by_two_harts_with_a_queue_each(folder):
+    """One of them finds out, stops the device, and both say so."""
+    image = Image(folder, SECTORS * SECTOR, "two harts")
+    before = image.path.read_bytes()
+    slow = throttled(image)
+    slow[-1] += ",num-queues=2"
+    with Guest("timeout=500 scrub 14 5000 16 64 harts=2", slow, smp=2) as guest:
+        guest.wait("hart 0: .* extents are durable")
+        guest.wait("hart 1: .* extents are durable")
+        set_limit(guest, 1)
+        guest.wait(r"of 10000 extents \d+ are durable and 0 read back")
+        run = guest.now()
+        set_limit(guest, 0)
+        guest.type("recover")
+        guest.wait("recover: done, the disk is ready")
+        guest.type("scrub 16 300 harts=2")
+        guest.wait(DONE)
+        guest.type("poweroff 0")
+        guest.leave().left(0)
+    first = []
+    for hart, extents in enumerate(parts(14, 2, SECTORS)):
+        name = "scrub: hart %d" % hart
+        run.has(r"^%s: stopped, the disk is broken" % name)
+        durable = durable_of(run.text, name)
+        assert durable >= 64 and failed_of(run.text, name) <= set(range(durable, durable + 64))
+        first.append(Written(extents, durable + 64, set(range(durable, durable + 64))))
+    check_twice(Together(*first), Together(*(Written(extents, 300)
+                                             for extents in parts(16, 2, SECTORS))),
+                before, image.path.read_bytes())
 
 
 # -- The storage behind the disk --

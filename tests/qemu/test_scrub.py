@@ -3,7 +3,7 @@
 """`scrub`: the image is byte for byte what the seed says, and what is not is noticed."""
 import os
 
-from extents import PLAIN, SECTOR, Extents, Written, apply, differences
+from extents import PLAIN, SECTOR, Extents, Written, apply, differences, parts
 from machine import Image, boot, disk, main
 
 SECTORS = 4096
@@ -90,6 +90,38 @@ def test_scrub__read_only_disk_is_only_read(folder):
     run.has(r"^scrub: %d extents read as seed 8 writes them" % COUNT)
     run.has(r"bytes written +0$")
     assert image.path.read_bytes() == content
+
+
+def harts_scrub(folder, harts, queues, words, read=False, **how):
+    image = Image(folder, SECTORS * SECTOR, "%d harts" % harts)
+    expected = image.path.read_bytes()
+    for extents in parts(11, harts, SECTORS):
+        expected = apply(extents, COUNT, expected)
+    if read:
+        image.path.write_bytes(expected)
+    run = boot("scrub 11 %d %s harts=%d; poweroff" % (COUNT, words, harts),
+               disk(image, properties="num-queues=%d" % queues), smp=harts, **how).left(0)
+    run.has(r"seed 11\b.*, queues %d, harts %d, recoveries 0$" % (queues, harts))
+    for queue in range(queues):
+        run.has(r"^scrub: hart %d: queue %d: [1-9]" % (queue % harts, queue))
+    assert image.path.read_bytes() == expected
+
+
+def test_scrub__several_harts_each_with_queues_of_its_own(folder):
+    harts_scrub(folder, 2, 2, "")
+    harts_scrub(folder, 4, 4, "8 20")
+    harts_scrub(folder, 4, 4, "8 20 poll", options="irq=off")
+    harts_scrub(folder, 2, 4, "read", read=True, options="queues=4")
+
+
+def test_scrub__more_harts_than_queues_is_refused(folder):
+    image = Image(folder, SECTORS * SECTOR, "refused")
+    before = image.sha256()
+    run = boot("scrub 1 1 harts=2; scrub 1 1 harts=9; poweroff",
+               disk(image, properties="num-queues=1"), smp=2).left(1)
+    run.has(r"^scrub: harts=2, but 2 run and the disk has 1 queues$")
+    run.has(r"^scrub: 9 is not within 1 and 8$")
+    assert image.sha256() == before
 
 
 def last_plain(written):
