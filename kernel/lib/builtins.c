@@ -12,17 +12,20 @@ int __popcountdi2(uint64_t value);
 uint32_t __bswapsi2(uint32_t value);
 uint64_t __bswapdi2(uint64_t value);
 
+/* Written out: it is on the way of every time that `bench` takes. */
 int __clzdi2(uint64_t value)
 {
-    int zeros = 0;
+    static const uint8_t zeros_of[16] = { 4, 3, 2, 2, 1, 1, 1, 1 };
+    unsigned shift = (value >> 32 != 0) * 32u;
 
-    for (int step = 32; step > 0; step /= 2) {
-        if (value >> (64 - step) == 0) {
-            value <<= step;
-            zeros += step;
-        }
-    }
-    return zeros;
+    value >>= shift;
+    shift += (value >> 16 != 0) * 16u;
+    value = value >> 16 != 0 ? value >> 16 : value;
+    shift += (value >> 8 != 0) * 8u;
+    value = value >> 8 != 0 ? value >> 8 : value;
+    shift += (value >> 4 != 0) * 4u;
+    value = value >> 4 != 0 ? value >> 4 : value;
+    return (int)(60u - shift) + zeros_of[value];
 }
 
 int __ctzdi2(uint64_t value)

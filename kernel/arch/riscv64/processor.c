@@ -122,18 +122,20 @@ void arch_timer_start(void)
     csr_set("sie", UINT64_C(1) << INTERRUPT_TIMER);
 }
 
+/* Frequencies that a tick has no whole nanoseconds for; 0: not known yet. */
+static __attribute__((noinline)) uint64_t odd_ns(uint64_t ticks)
+{
+    /* The frequency has 32 bits, so the second product fits. */
+    return frequency == 0 ? 0
+                          : ticks / frequency * NS_PER_SECOND +
+                                ticks % frequency * NS_PER_SECOND / frequency;
+}
+
 uint64_t arch_now_ns(void)
 {
     uint64_t ticks = csr_read("time");
 
-    if (frequency == 0) {
-        return 0;
-    }
-    if (ns_per_tick != 0) {
-        return ticks * ns_per_tick; /* wraps after 584 years */
-    }
-    /* The frequency has 32 bits, so the second product fits. */
-    return ticks / frequency * NS_PER_SECOND + ticks % frequency * NS_PER_SECOND / frequency;
+    return ns_per_tick != 0 ? ticks * ns_per_tick : odd_ns(ticks); /* wraps after 584 years */
 }
 
 static uint64_t ticks_of(uint64_t ns)
