@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend_private.h"
+
+#include <unistd.h>
+
+void ski_backend_signal(int fd)
+{
+    uint64_t one = 1;
+
+    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0) {
+        /* Full, so it is signalled; or the front end gave us something else. */
+    }
+}
+
+static struct ski_backend_faults *faults_of(struct ski_backend_queue *queue)
+{
+    return &queue->connection->backend->faults;
+}
+
+/* The ring breaks the rules: nothing more is taken from it until it is stopped. */
+void ski_backend_queue_break(struct ski_backend_queue *queue, const char *fault)
+{
+    struct ski_backend_connection *connection = queue->connection;
+    struct sk_backend *backend = connection->backend;
+
+    queue->broken = true;
+    atomic_fetch_add(&backend->queues_broken, 1);
+    sk_log_print(&backend->log, SK_LOG_WARNING, "backend: connection %u, queue %u stopped: %s",
+                 connection->number, queue->index, fault);
+    ski_backend_signal(queue->error_fd);
+    atomic_store(&connection->needs_reset, true);
+    ski_backend_connection_wake(connection);
+}
+
+/* ---- Giving back ------------------------------------------------------------------------- */
+
+static void publish_ring(struct ski_backend_queue *queue)
+{
+    uint64_t value;
+
+    if (queue->is_packed) {
+        ski_device_packed_publish(&queue->packed);
+        return;
+    }
+    if (faults_of(queue)->count > 0 &&
+        ski_backend_fault_hits(faults_of(queue), SK_BACKEND_LIE_INDEX, &value)) {
+        queue->split.given = (uint16_t)(queue->split.given + value);
+    }
+    ski_device_split_publish(&queue->split);
+}
+
+static void publish(struct ski_backend_queue *queue)
+{
+    bool wanted;
+
+    if (queue->batch == 0) {
+        return;
+    }
+    ski_backend_count(&queue->worker->requests, queue->batch);
+    queue->batch = 0;
+    publish_ring(queue);
+    ski_backend_fault_die(faults_of(queue), SK_BACKEND_DIE_PUBLISHED);
+    if (queue->has_record && queue->is_packed) {
+        ski_device_inflight_commit_packed(&queue->record, &queue->packed);
+    } else if (queue->has_record) {
+        ski_device_inflight_commit_split(&queue->record, &queue->split);
+    }
+    ski_backend_fault_die(faults_of(queue), SK_BACKEND_DIE_COMMITTED);
+    wanted = queue->is_packed ? ski_device_packed_wants_interrupt(&queue->packed)
+                              : ski_device_split_wants_interrupt(&queue->split);
+    if (wanted && queue->call_fd >= 0) {
+        ski_backend_count(&queue->worker->interrupts, 1);
+        ski_backend_signal(queue->call_fd);
+    }
+}
+
+static void give_to_ring(struct ski_backend_queue *queue, uint32_t id, uint32_t length,
+                         uint32_t places)
+{
+    if (queue->is_packed) {
+        ski_device_packed_give(&queue->packed, id, length, places);
+    } else {
+        ski_device_split_give(&queue->split, id, length);
+    }
+}
+
+static void give(struct ski_backend_queue *queue, const struct ski_backend_held *done)
+{
+    struct ski_backend_faults *faults = faults_of(queue);
+    uint32_t length = done->length;
+    uint32_t id = done->id;
+    uint64_t value;
+
+    if (queue->has_record && queue->is_packed) {
+        ski_device_inflight_give_packed(&queue->record, done->entry, &queue->packed,
+                                        done->places);
+    } else if (queue->has_record) {
+        ski_device_inflight_give_split(&queue->record, (uint16_t)id);
+    }
+    if (faults->count > 0) {
+        if (ski_backend_fault_hits(faults, SK_BACKEND_LIE_ID, &value)) {
+            id ^= value == 0 ? 1 : (uint32_t)value;
+        }
+        if (ski_backend_fault_hits(faults, SK_BACKEND_LIE_LENGTH, &value)) {
+            length = (uint32_t)value;
+        }
+        if (ski_backend_fault_hits(faults, SK_BACKEND_LIE_TWICE, &value)) {
+            give_to_ring(queue, id, length, done->places);
+        }
+    }
+    give_to_ring(queue, id, length, done->places);
+    ski_backend_fault_die(faults, SK_BACKEND_DIE_GIVEN);
+    if (++queue->batch >= queue->batch_max) {
+        publish(queue);
+    }
+}
+
+void ski_backend_queue_settle(struct ski_backend_queue *queue)
+{
+    while (queue->held_count > 0) {
+        uint32_t which;
+
+        queue->random = queue->random * 6364136223846793005u + 1442695040888963407u;
+        which = (uint32_t)(queue->random >> 33) % queue->held_count;
+        give(queue, &queue->held[which]);
+        queue->held[which] = queue->held[--queue->held_count];
+    }
+    publish(queue);
+}
+
+static void finish(struct ski_backend_queue *queue, const struct ski_backend_held *done)
+{
+    uint64_t value;
+
+    ski_backend_fault_die(faults_of(queue), SK_BACKEND_DIE_STATUS);
+    if (queue->held == NULL ||
+        !ski_backend_fault_hits(faults_of(queue), SK_BACKEND_HOLD, &value)) {
+        give(queue, done);
+        return;
+    }
+    queue->held[queue->held_count++] = *done;
+    queue->holds = value == 0;
+    if (!queue->holds && queue->held_count >= value) {
+        ski_backend_queue_settle(queue);
+    }
+}
+
+/* ---- Taking ------------------------------------------------------------------------------ */
+
+/* Does what a chain asks for; false: it broke the queue. */
+static bool work_on(struct ski_backend_queue *queue, struct ski_device_chain *chain,
+                    uint16_t entry)
+{
+    struct ski_backend_held done = { .id = chain->id, .places = chain->places, .entry = entry };
+
+    ski_backend_fault_die(faults_of(queue), SK_BACKEND_DIE_TAKEN);
+    if (!ski_backend_block_do(queue, chain, &done.length)) {
+        ski_backend_queue_break(queue, "a chain without room for a request");
+        return false;
+    }
+    finish(queue, &done);
+    return true;
+}
+
+static uint32_t run_split(struct ski_backend_queue *queue, struct ski_backend_scratch *scratch)
+{
+    struct ski_device_split *ring = &queue->split;
+    struct ski_device_chain *chain = &scratch->chain;
+    uint32_t done = 0;
+    uint32_t count;
+
+    if (ski_device_split_pending(ring, &count) != SK_OK) {
+        ski_backend_queue_break(queue, "an available index that jumped");
+        return 0;
+    }
+    count = count < queue->batch_max ? count : queue->batch_max;
+    for (; done < count; done++) {
+        uint16_t head = ski_device_split_peek(ring, 0);
+
+        if (head >= ring->size) {
+            ski_backend_queue_break(queue, "a head out of the ring");
+            break;
+        }
+        if (queue->has_record) {
+            ski_device_inflight_take_split(&queue->record, head);
+        }
+        ring->taken++;
+        if (ski_device_chain_read_split(chain, &queue->view, ring, head) != SK_OK) {
+            ski_backend_queue_break(queue, chain->fault);
+            break;
+        }
+        if (!work_on(queue, chain, 0)) {
+            break;
+        }
+    }
+    return done;
+}
+
+static uint32_t run_packed(struct ski_backend_queue *queue, struct ski_backend_scratch *scratch)
+{
+    struct ski_device_chain *chain = &scratch->chain;
+    uint32_t done = 0;
+
+    for (; done < queue->batch_max; done++) {
+        uint16_t entry = 0;
+        enum sk_status status =
+            ski_device_chain_load_packed(chain, &queue->packed, scratch->descriptors);
+
+        if (status == SK_ERR_AGAIN) {
+            break;
+        }
+        if (status == SK_OK && queue->has_record) {
+            entry = ski_device_inflight_take_packed(&queue->record, scratch->descriptors,
+                                                    chain->places);
+            chain->fault = "more chains than the record has room for";
+            status = entry == SKI_DEVICE_NO_ENTRY ? SK_ERR_MALFORMED : SK_OK;
+        }
+        if (status == SK_OK) {
+            ski_device_packed_take(&queue->packed, chain->places);
+            status = ski_device_chain_read_packed(chain, &queue->view, scratch->descriptors);
+        }
+        if (status != SK_OK) {
+            ski_backend_queue_break(queue, chain->fault);
+            break;
+        }
+        if (!work_on(queue, chain, entry)) {
+            break;
+        }
+    }
+    return done;
+}
+
+/* What a killed back end had in flight, in its order. */
+static uint32_t resubmit(struct ski_backend_queue *queue, struct ski_backend_scratch *scratch)
+{
+    struct ski_device_chain *chain = &scratch->chain;
+    uint16_t entry = queue->record.resubmit[queue->resubmitted++];
+    enum sk_status status;
+
+    if (queue->is_packed) {
+        status = ski_device_inflight_load_packed(&queue->record, entry, chain,
+                                                 scratch->descriptors);
+        if (status == SK_OK) {
+            status = ski_device_chain_read_packed(chain, &queue->view, scratch->descriptors);
+        }
+    } else {
+        status = ski_device_chain_read_split(chain, &queue->view, &queue->split, entry);
+    }
+    if (status != SK_OK) {
+        ski_backend_queue_break(queue, chain->fault);
+        return 0;
+    }
+    ski_backend_count(&queue->worker->recovered, 1);
+    return work_on(queue, chain, entry) ? 1 : 0;
+}
+
+uint32_t ski_backend_queue_run(struct ski_backend_queue *queue,
+                               struct ski_backend_scratch *scratch)
+{
+    struct ski_backend_guard *guard = ski_backend_guard();
+    uint32_t done;
+    uint64_t value;
+
+    if (queue->broken || queue->stalled) {
+        return 0;
+    }
+    if (faults_of(queue)->count > 0 &&
+        ski_backend_fault_hits(faults_of(queue), SK_BACKEND_STALL, &value)) {
+        queue->stalled = true;
+        return 0;
+    }
+    guard->memory = &queue->connection->memory;
+    guard->record = &queue->connection->record;
+    if (queue->has_record && queue->resubmitted < queue->record.resubmit_count) {
+        done = resubmit(queue, scratch);
+    } else {
+        done = queue->is_packed ? run_packed(queue, scratch) : run_split(queue, scratch);
+    }
+    if (done == 0 && queue->held_count > 0 && !queue->holds) {
+        ski_backend_queue_settle(queue);
+    }
+    publish(queue);
+    if (guard->hits != 0) {
+        guard->hits = 0;
+        queue->broken = true;
+        atomic_store(&queue->connection->lost_memory, true);
+        ski_backend_connection_wake(queue->connection);
+    }
+    return done;
+}
+
+bool ski_backend_queue_kicks_on(struct ski_backend_queue *queue)
+{
+    if (queue->broken || queue->stalled) {
+        return false;
+    }
+    if (queue->has_record && queue->resubmitted < queue->record.resubmit_count) {
+        return true;
+    }
+    return queue->is_packed ? ski_device_packed_kicks_on(&queue->packed)
+                            : ski_device_split_kicks_on(&queue->split);
+}
+
+void ski_backend_queue_kicks_off(struct ski_backend_queue *queue)
+{
+    if (queue->broken) {
+        return;
+    }
+    if (queue->is_packed) {
+        ski_device_packed_kicks_off(&queue->packed);
+    } else {
+        ski_device_split_kicks_off(&queue->split);
+    }
+}
