@@ -43,6 +43,7 @@ struct sk_dma_constraints {
     sk_daddr highest;             /* highest device address of the last byte; 0: no limit */
     uint32_t segment_count_max;   /* pieces the device takes; 0: no limit */
     uint64_t segment_bytes_max;   /* longest piece; 0: no limit */
+    bool copied;                  /* foreign memory is never shown itself, only a copy of it */
 };
 
 /*
@@ -181,7 +182,7 @@ struct sk_dma_mapping {
  * unreachable or misaligned or takes more pieces than `segment_capacity` or the
  * limits allow; if the device writes and does not snoop, and an end shares a
  * cache line with a neighbour; if an IOMMU would show neighbours in a page; or
- * if the domain says so.  A bounce shows the device the request and zeros.  No
+ * if the domain or the constraints say so.  A bounce shows the device the request and zeros.  No
  * segment has 4 GiB or more.
  *
  * `cpu` and `segments` stay the caller's and untouched until the unmap.
@@ -214,7 +215,8 @@ SK_MUST_CHECK enum sk_status sk_dma_domain_unmap(struct sk_dma_mapping *mapping,
 /*
  * Gives a mapping up whose device could not be stopped: the IOMMU is not
  * undone, bounce memory is never used again, *mapping is empty.  Foreign memory
- * stays its owner's, who must not reuse it either.  SK_OK; SK_ERR_GONE.
+ * stays its owner's, who must not reuse it either, unless it was bounced.
+ * SK_OK; SK_ERR_GONE.
  */
 enum sk_status sk_dma_domain_quarantine(struct sk_dma_mapping *mapping);
 

@@ -111,6 +111,7 @@ enum sk_status sk_dma_constraints_merge(struct sk_dma_constraints *into,
         .highest = { tighter(into->highest.raw, with->highest.raw) },
         .segment_count_max = (uint32_t)tighter(into->segment_count_max, with->segment_count_max),
         .segment_bytes_max = tighter(into->segment_bytes_max, with->segment_bytes_max),
+        .copied = into->copied || with->copied,
     };
     /* Each side alone first: a maximum of two alignments can hide one that is none. */
     status = ski_dma_constraints_check(into);

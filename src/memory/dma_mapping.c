@@ -205,7 +205,7 @@ static bool must_bounce(const struct mapper *mapper)
     const struct sk_dma_domain *domain = mapper->domain;
     const struct sk_dma_mapping *mapping = mapper->mapping;
 
-    if (domain->force_bounce) {
+    if (domain->force_bounce || mapper->constraints.copied) {
         return true;
     }
     /* An IOMMU shows whole pages: neighbours in them are nobody's business. */

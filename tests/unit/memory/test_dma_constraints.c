@@ -21,6 +21,7 @@ static void assert_same(const struct sk_dma_constraints *a, const struct sk_dma_
     assert_int_equal(a->highest.raw, b->highest.raw);
     assert_int_equal(a->segment_count_max, b->segment_count_max);
     assert_int_equal(a->segment_bytes_max, b->segment_bytes_max);
+    assert_int_equal(a->copied, b->copied);
 }
 
 static void test_dma_constraints_merge__nothing_demanded_changes_nothing(void **state)
@@ -33,7 +34,8 @@ static void test_dma_constraints_merge__nothing_demanded_changes_nothing(void **
                                        .lowest = { 16 },
                                        .highest = { 1u << 20 },
                                        .segment_count_max = 3,
-                                       .segment_bytes_max = 50 };
+                                       .segment_bytes_max = 50,
+                                       .copied = true };
     struct sk_dma_constraints copy = some;
 
     (void)state;
@@ -47,8 +49,9 @@ static void test_dma_constraints_merge__nothing_demanded_changes_nothing(void **
 
 static void test_dma_constraints_merge__each_field_takes_the_tighter_one(void **state)
 {
-    struct sk_dma_constraints a = { 4096, 16, 0, 65536, { 0 }, { 0xffffffff }, 8, 0 };
-    struct sk_dma_constraints b = { 100, 64, 4096, 0, { 0x1000 }, { 0 }, 2, 8192 };
+    struct sk_dma_constraints a = { 4096, 16, 0, 65536, { 0 }, { 0xffffffff }, 8, 0,
+                                    true };
+    struct sk_dma_constraints b = { 100, 64, 4096, 0, { 0x1000 }, { 0 }, 2, 8192, false };
 
     (void)state;
     assert_int_equal(sk_dma_constraints_merge(&a, &b), SK_OK);
@@ -60,6 +63,7 @@ static void test_dma_constraints_merge__each_field_takes_the_tighter_one(void **
     assert_int_equal(a.highest.raw, 0xffffffff);
     assert_int_equal(a.segment_count_max, 2);
     assert_int_equal(a.segment_bytes_max, 8192);
+    assert_true(a.copied);
 }
 
 /* Merging must fail with `expected` and leave the first side alone. */

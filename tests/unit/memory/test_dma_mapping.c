@@ -393,6 +393,7 @@ static void test_dma_domain_map__bounces_where_it_must(void **state)
         bool bounced;
     } cases[] = {
         { { .coherent = true }, { 0 }, 1, 5 * PAGE, false },
+        { { .coherent = true }, { .copied = true }, 0, 5 * PAGE, true },
         { { .coherent = true, .force_bounce = true }, { 0 }, 1, 5 * PAGE, true },
         { { .coherent = true, .windows = arena_only, .window_count = 1 }, { 0 }, 0, 100, true },
         { { .coherent = true }, { .highest = { TEST_PADDR + TEST_DEVICE_OFFSET + 9 * PAGE } },
