@@ -38,11 +38,19 @@ enum sk_block_operation {
     SK_BLOCK_WRITE_ZEROES, /* the sectors read as zeroes */
     SK_BLOCK_SECURE_ERASE, /* the sectors' content can never be read again, from anywhere */
     SK_BLOCK_GET_LIFETIME, /* SK_BLOCK_LIFETIME_BYTES into one segment of that size */
+    /* Of disks with zones; see block_zone.h. */
+    SK_BLOCK_ZONE_REPORT,    /* into memory: what the zones are, from that of `sector` on */
+    SK_BLOCK_ZONE_OPEN,      /* the zone that begins at `sector` */
+    SK_BLOCK_ZONE_CLOSE,
+    SK_BLOCK_ZONE_FINISH,
+    SK_BLOCK_ZONE_RESET,
+    SK_BLOCK_ZONE_RESET_ALL, /* every zone that can be */
+    SK_BLOCK_ZONE_APPEND,    /* memory to the zone that begins at `sector`, behind what is there */
     SK_BLOCK_OPERATION_COUNT
 };
 
 /* `sk_block_request.flags` */
-#define SK_BLOCK_FLAG_FUA   1u /* WRITE, WRITE_ZEROES: durable when it completes */
+#define SK_BLOCK_FLAG_FUA   1u /* WRITE, WRITE_ZEROES, ZONE_APPEND: durable when it completes */
 #define SK_BLOCK_FLAG_UNMAP 2u /* WRITE_ZEROES: the disk may give the space up */
 
 /* What the disk does with a completed write. */
@@ -55,12 +63,14 @@ struct sk_block_request {
     /* The caller's, before submit. */
     enum sk_block_operation operation;
     uint32_t flags;                        /* SK_BLOCK_FLAG_*; 0: none */
-    uint64_t sector;                       /* first sector; 0 for FLUSH, GET_ID, GET_LIFETIME */
+    uint64_t sector;                       /* first sector; 0 for FLUSH, GET_ID, GET_LIFETIME,
+                                            * ZONE_RESET_ALL */
     uint64_t sector_count;                 /* DISCARD, WRITE_ZEROES, SECURE_ERASE: how many, whole
                                             * blocks; the others do not look at it */
-    const struct sk_dma_segment *segments; /* READ and WRITE: device addresses of the memory, in
-                                            * order; each of at least 1 byte; together a multiple
-                                            * of the disk's block size */
+    const struct sk_dma_segment *segments; /* READ, WRITE, ZONE_APPEND, ZONE_REPORT: device
+                                            * addresses of the memory, in order; each of at least
+                                            * 1 byte; together a multiple of the disk's block size
+                                            * (of SK_BLOCK_ZONE_REPORT_BYTES for a report) */
     uint32_t segment_count;                /* 0 where there is no memory to move */
     /* Called once, from poll, wait, recover or the driver's removal.  Required. */
     void (*complete)(struct sk_block_request *request);
@@ -68,6 +78,7 @@ struct sk_block_request {
 
     /* The result, valid in `complete` and after. */
     enum sk_status status;
+    uint64_t result_sector; /* ZONE_APPEND that succeeded: where the data begins */
 
     /* Private. */
     uint32_t parts;
@@ -94,6 +105,25 @@ struct sk_block_geometry {
     uint8_t sectors; /* of a track */
 };
 
+/* Which order of writes the disk's zones demand. */
+enum sk_block_zone_model {
+    SK_BLOCK_ZONE_MODEL_NONE,         /* there are no zones to care about */
+    SK_BLOCK_ZONE_MODEL_HOST_AWARE,   /* none, but writing zones from their start on is best */
+    SK_BLOCK_ZONE_MODEL_HOST_MANAGED, /* sequential zones are written at their write pointer only */
+    SK_BLOCK_ZONE_MODEL_COUNT
+};
+
+/* All 0 without zones. */
+struct sk_block_zone_limits {
+    enum sk_block_zone_model model;
+    uint32_t sectors;            /* of each zone; only the last one may be shorter */
+    uint32_t open_max;           /* zones open at a time; 0: any number */
+    uint32_t active_max;         /* zones open or closed at a time; 0: any number */
+    uint32_t append_sectors_max; /* of one ZONE_APPEND; 0: it is not supported */
+    uint32_t write_bytes;        /* what is written to sequential zones begins and ends at
+                                  * multiples of this; a multiple of the block size */
+};
+
 /* What the disk is.  Fixed while the device is bound, but for the capacity. */
 struct sk_block_info {
     const char *driver;           /* "virtio-blk" */
@@ -114,6 +144,7 @@ struct sk_block_info {
     struct sk_block_range_limits discard;
     struct sk_block_range_limits write_zeroes;
     struct sk_block_range_limits secure_erase;
+    struct sk_block_zone_limits zones;
     uint32_t segment_count_max;   /* of one request to the device; longer ones are split */
     uint64_t segment_bytes_max;   /* of one segment; 0: no limit; longer ones are split */
     uint32_t queue_count;

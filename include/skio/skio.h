@@ -5,6 +5,7 @@
 
 #include <skio/address.h>
 #include <skio/block.h>
+#include <skio/block_zone.h>
 #include <skio/checked.h>
 #include <skio/device_manager.h>
 #include <skio/device_node.h>

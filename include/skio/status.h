@@ -26,9 +26,12 @@ SK_BEGIN_DECLS
     X(SK_ERR_GONE, "gone", "the object was destroyed or never created")                \
     X(SK_ERR_MOVED, "moved", "the object was moved elsewhere")                         \
     X(SK_ERR_READ_ONLY, "read-only", "the medium cannot be written")                   \
+    X(SK_ERR_ZONE_STATE, "zone-state", "the zone's state or write pointer forbids it") \
     /* nobody yet */                                                                   \
     X(SK_ERR_AGAIN, "again", "not possible yet; try again later")                      \
     X(SK_ERR_BUSY, "busy", "in use; release it first")                                 \
+    X(SK_ERR_ZONES_OPEN, "zones-open", "too many zones are open; close one first")     \
+    X(SK_ERR_ZONES_ACTIVE, "zones-active", "too many zones are active; finish one first") \
     X(SK_ERR_NO_MEMORY, "no-memory", "no memory that satisfies the constraints is free") \
     X(SK_ERR_NOT_FOUND, "not-found", "no such object")                                 \
     X(SK_ERR_UNSUPPORTED, "unsupported", "the other side does not offer this")         \

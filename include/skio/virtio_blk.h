@@ -63,7 +63,7 @@ struct sk_virtio_blk_options {
  * left behind: SK_ERR_INVALID (options, no I/O buffer, or one that is not
  * valid), SK_ERR_SIZE (the buffer or the driver memory is too small),
  * SK_ERR_ALIGNMENT (the buffer is misaligned), SK_ERR_UNSUPPORTED (a legacy device where that is
- * refused, no usable queue, zoned without a way to drive it, memory not
+ * refused, no usable queue, host-managed zones that are not wanted, memory not
  * coherent), SK_ERR_MALFORMED (it broke the protocol), SK_ERR_TIMEOUT,
  * SK_ERR_IN_DOUBT (as that, and it could not be stopped: the buffer stays held).
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What is known of a disk, as a list of names and values. */
-#include <skio/block.h>
+#include <skio/block_zone.h>
 
 #include "base/bytes.h"
 
@@ -14,7 +14,9 @@ enum source {
     POINTER, /* a text */
     ARRAY,
     CACHE,
-    STATE
+    MODEL,
+    STATE,
+    ZONE_COUNT /* a number */
 };
 
 /* Which disks have it. */
@@ -24,7 +26,8 @@ enum owner {
     TRACKED,
     DISCARDING,
     ZEROING,
-    ERASING
+    ERASING,
+    ZONED
 };
 
 struct row {
@@ -65,6 +68,13 @@ static const struct row rows[] = {
     ROW("write_zeroes_may_unmap", FLAG, ZEROING, zeroes_may_unmap),
     ROW("secure_erase_sectors_max", U32, ERASING, secure_erase.sectors_max),
     ROW("secure_erase_alignment_sectors", U32, ERASING, secure_erase.alignment_sectors),
+    { "zones", MODEL, ZONED, 0 },
+    { "zone_count", ZONE_COUNT, ZONED, 0 },
+    ROW("zone_sectors", U32, ZONED, zones.sectors),
+    ROW("zone_write_bytes", U32, ZONED, zones.write_bytes),
+    ROW("zone_append_sectors_max", U32, ZONED, zones.append_sectors_max),
+    ROW("zones_open_max", U32, NONZERO, zones.open_max),
+    ROW("zones_active_max", U32, NONZERO, zones.active_max),
     ROW("lifetime", FLAG, EVERY, lifetime),
 };
 
@@ -110,6 +120,8 @@ static const char *text_of(const struct sk_block_device *device, const struct ro
         return (const char *)at;
     case STATE:
         return sk_block_state_name(sk_block_get_state(device));
+    case MODEL:
+        return sk_block_zone_model_name(device->info.zones.model);
     default:
         return device->info.cache == SK_BLOCK_CACHE_WRITE_BACK ? "write-back" : "write-through";
     }
@@ -128,6 +140,8 @@ static bool has(const struct sk_block_info *info, const struct row *row)
         return info->write_zeroes.sectors_max != 0;
     case ERASING:
         return info->secure_erase.sectors_max != 0;
+    case ZONED:
+        return info->zones.sectors != 0;
     default:
         return true;
     }
@@ -137,6 +151,10 @@ static void fill(const struct sk_block_device *device, const struct row *row,
                  struct sk_block_property *out_property)
 {
     *out_property = (struct sk_block_property){ .name = row->name };
+    if (row->source == ZONE_COUNT) {
+        out_property->number = sk_block_zone_count(device);
+        return;
+    }
     if (row->source >= POINTER) {
         out_property->kind = SK_BLOCK_PROPERTY_TEXT;
         out_property->text = text_of(device, row);

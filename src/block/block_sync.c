@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Reads and writes of any memory, on top of requests: map, submit, wait, unmap. */
-#include <skio/block.h>
+#include "block/block_sync.h"
 
 #include <skio/checked.h>
 
@@ -9,17 +9,12 @@
 #define CHUNK_BYTES    (CHUNK_PAGES * 4096u)
 #define CHUNK_SEGMENTS (CHUNK_PAGES + 1)
 
-struct waiter {
-    struct sk_block_request request;
-    bool done;
-};
-
 static void wake(struct sk_block_request *request)
 {
-    SK_CONTAINER_OF(request, struct waiter, request)->done = true;
+    SK_CONTAINER_OF(request, struct ski_block_waiter, request)->done = true;
 }
 
-static uint64_t deadline_after(const struct sk_block_device *device, uint64_t timeout_ns)
+uint64_t ski_block_deadline(const struct sk_block_device *device, uint64_t timeout_ns)
 {
     const struct sk_platform *platform = device->platform;
     uint64_t deadline;
@@ -31,12 +26,8 @@ static uint64_t deadline_after(const struct sk_block_device *device, uint64_t ti
     return deadline;
 }
 
-/*
- * Waits until the request is done.  It always gets there: the driver's own
- * timeout stops a device that stalls, and stopping it completes everything.
- */
-static enum sk_status run(struct sk_block_queue *queue, struct waiter *waiter,
-                          uint64_t deadline_ns)
+enum sk_status ski_block_run(struct sk_block_queue *queue, struct ski_block_waiter *waiter,
+                             uint64_t deadline_ns)
 {
     struct sk_block_request *request = &waiter->request;
 
@@ -68,34 +59,45 @@ struct chunk {
     uint64_t bytes;
 };
 
-static enum sk_status move_chunk(struct sk_block_queue *queue, const struct chunk *chunk,
-                                 const struct sk_dma_constraints *constraints,
-                                 uint64_t deadline_ns)
+enum sk_status ski_block_run_on(struct sk_block_queue *queue, struct ski_block_waiter *waiter,
+                                const struct ski_block_memory *memory, uint64_t deadline_ns)
 {
     struct sk_dma_segment segments[CHUNK_SEGMENTS];
     struct sk_dma_mapping mapping;
-    struct waiter waiter = { .done = false };
-    bool reading = chunk->operation == SK_BLOCK_READ;
     enum sk_status status;
     enum sk_status unmapped;
 
-    status = sk_dma_domain_map(queue->device->domain, chunk->data, chunk->bytes,
-                               reading ? SK_DMA_FROM_DEVICE : SK_DMA_TO_DEVICE, constraints,
-                               segments, CHUNK_SEGMENTS, &mapping);
+    status = sk_dma_domain_map(queue->device->domain, memory->data, memory->bytes,
+                               memory->direction, &memory->constraints, segments, CHUNK_SEGMENTS,
+                               &mapping);
     if (status != SK_OK) {
         return status;
     }
-    waiter.request.operation = chunk->operation;
-    waiter.request.sector = chunk->sector;
-    waiter.request.segments = mapping.segments;
-    waiter.request.segment_count = (uint32_t)mapping.segment_count;
-    status = run(queue, &waiter, deadline_ns);
+    waiter->request.segments = mapping.segments;
+    waiter->request.segment_count = (uint32_t)mapping.segment_count;
+    status = ski_block_run(queue, waiter, deadline_ns);
+    waiter->request.segments = NULL;
     if (status == SK_ERR_IN_DOUBT) {
         (void)sk_dma_domain_quarantine(&mapping);
         return status;
     }
-    unmapped = sk_dma_domain_unmap(&mapping, status == SK_OK ? chunk->bytes : 0);
+    unmapped = sk_dma_domain_unmap(&mapping, status == SK_OK ? memory->bytes : 0);
     return status != SK_OK ? status : unmapped;
+}
+
+static enum sk_status move_chunk(struct sk_block_queue *queue, const struct chunk *chunk,
+                                 uint32_t segment_count_max, uint64_t deadline_ns)
+{
+    struct ski_block_waiter waiter = { .request = { .operation = chunk->operation,
+                                                    .sector = chunk->sector } };
+    struct ski_block_memory memory = {
+        .data = chunk->data,
+        .bytes = chunk->bytes,
+        .direction = chunk->operation == SK_BLOCK_READ ? SK_DMA_FROM_DEVICE : SK_DMA_TO_DEVICE,
+        .constraints = { .segment_count_max = segment_count_max },
+    };
+
+    return ski_block_run_on(queue, &waiter, &memory, deadline_ns);
 }
 
 /*
@@ -105,19 +107,17 @@ static enum sk_status move_chunk(struct sk_block_queue *queue, const struct chun
 static enum sk_status transfer_chunk(struct sk_block_queue *queue, const struct chunk *chunk,
                                      uint64_t deadline_ns)
 {
-    const struct sk_dma_constraints few = {
-        .segment_count_max = queue->device->info.segment_count_max,
-    };
-    enum sk_status status = move_chunk(queue, chunk, NULL, deadline_ns);
+    uint32_t few = queue->device->info.segment_count_max;
+    enum sk_status status = move_chunk(queue, chunk, 0, deadline_ns);
 
-    return status == SK_ERR_UNSUPPORTED ? move_chunk(queue, chunk, &few, deadline_ns) : status;
+    return status == SK_ERR_UNSUPPORTED ? move_chunk(queue, chunk, few, deadline_ns) : status;
 }
 
 static enum sk_status transfer(struct sk_block_queue *queue, enum sk_block_operation operation,
                                uint64_t sector, uint8_t *data, uint64_t bytes,
                                uint64_t timeout_ns)
 {
-    uint64_t deadline_ns = deadline_after(queue->device, timeout_ns);
+    uint64_t deadline_ns = ski_block_deadline(queue->device, timeout_ns);
     uint32_t block = queue->device->info.block_bytes;
     uint64_t most = block > CHUNK_BYTES ? block : CHUNK_BYTES; /* both are powers of two */
 
@@ -160,16 +160,16 @@ enum sk_status sk_block_write(struct sk_block_queue *queue, uint64_t sector, con
 
 enum sk_status sk_block_flush(struct sk_block_queue *queue, uint64_t timeout_ns)
 {
-    struct waiter waiter = { .request = { .operation = SK_BLOCK_FLUSH } };
+    struct ski_block_waiter waiter = { .request = { .operation = SK_BLOCK_FLUSH } };
 
-    return run(queue, &waiter, deadline_after(queue->device, timeout_ns));
+    return ski_block_run(queue, &waiter, ski_block_deadline(queue->device, timeout_ns));
 }
 
 enum sk_status sk_block_clear(struct sk_block_queue *queue, enum sk_block_operation operation,
                               uint64_t sector, uint64_t sector_count, uint32_t flags,
                               uint64_t timeout_ns)
 {
-    struct waiter waiter = { .request = { .operation = operation,
+    struct ski_block_waiter waiter = { .request = { .operation = operation,
                                           .sector = sector,
                                           .sector_count = sector_count,
                                           .flags = flags } };
@@ -178,7 +178,7 @@ enum sk_status sk_block_clear(struct sk_block_queue *queue, enum sk_block_operat
         operation != SK_BLOCK_SECURE_ERASE) {
         return SK_ERR_INVALID;
     }
-    return run(queue, &waiter, deadline_after(queue->device, timeout_ns));
+    return ski_block_run(queue, &waiter, ski_block_deadline(queue->device, timeout_ns));
 }
 
 enum sk_status sk_block_set_cache(struct sk_block_queue *queue, enum sk_block_cache cache,

@@ -11,6 +11,7 @@
  *   virtio_blk_check.c   which requests are accepted
  *   virtio_blk_part.c    cutting requests into parts
  *   virtio_blk_slot.h/.c slots and their chains
+ *   virtio_blk_zone.c    disks with zones
  *   virtio_blk_events.c  time, configuration changes, faults
  *   virtio_blk_interrupt.c  interrupts: which serves what, and their handlers
  *   virtio_blk_mmio.c    the driver over MMIO
@@ -45,10 +46,21 @@
 #define SKI_BLK_TYPE_DISCARD      11u
 #define SKI_BLK_TYPE_WRITE_ZEROES 13u
 #define SKI_BLK_TYPE_SECURE_ERASE 14u
+#define SKI_BLK_TYPE_ZONE_APPEND  15u
+#define SKI_BLK_TYPE_ZONE_REPORT  16u
+#define SKI_BLK_TYPE_ZONE_OPEN    18u
+#define SKI_BLK_TYPE_ZONE_CLOSE   20u
+#define SKI_BLK_TYPE_ZONE_FINISH  22u
+#define SKI_BLK_TYPE_ZONE_RESET   24u
+#define SKI_BLK_TYPE_ZONE_RESET_ALL 26u
 
 #define SKI_BLK_STATUS_OK     0u
 #define SKI_BLK_STATUS_IOERR  1u
 #define SKI_BLK_STATUS_UNSUPP 2u
+#define SKI_BLK_STATUS_ZONE_INVALID   3u
+#define SKI_BLK_STATUS_ZONE_UNALIGNED 4u
+#define SKI_BLK_STATUS_ZONE_OPEN      5u
+#define SKI_BLK_STATUS_ZONE_ACTIVE    6u
 #define SKI_BLK_STATUS_POISON 0xffu /* no device writes this */
 
 /* A slot's chain: the header, the data segments, the status; each linked to the next. */
@@ -69,19 +81,31 @@ struct ski_blk_range {
 
 #define SKI_BLK_RANGE_UNMAP 1u
 
-/* What a slot shares with the device besides its chain: the header, and the status byte. */
+/*
+ * What a slot shares with the device besides its chain: the header, and the
+ * answer: the status byte, with a sector before it if it is a zone append.
+ */
 struct ski_blk_frame {
     struct ski_blk_header header;
+    sk_le64 append_sector;
     uint8_t status;
-    uint8_t padding[15];
+    uint8_t padding[7];
 };
+
+#define SKI_BLK_APPEND_ANSWER_BYTES 9u
 
 _Static_assert(sizeof(struct ski_blk_header) == 16, "5.2.6");
 _Static_assert(sizeof(struct ski_blk_range) == 16, "5.2.6");
 _Static_assert(sizeof(struct ski_blk_frame) == 32, "a slot is found by a shift");
+_Static_assert(offsetof(struct ski_blk_frame, append_sector) + SKI_BLK_APPEND_ANSWER_BYTES ==
+                   offsetof(struct ski_blk_frame, status) + 1,
+               "5.2.6");
 
 /* Where the driver changes the cache mode; 5.2.4. */
 #define SKI_BLK_CONFIG_WRITEBACK 32u
+
+/* What kind of zones a disk has; 5.2.4. */
+#define SKI_BLK_CONFIG_ZONE_MODEL 92u
 
 /* What cores hand to each other in one piece. */
 #define SKI_BLK_LINE_BYTES 64
@@ -127,9 +151,13 @@ struct ski_blk_queue {
     uint32_t simple_last;      /* READ, or WRITE unless read-only */
     uint32_t segment_count_max;
     uint32_t segment_bytes_max;
+    uint32_t simple_bytes_max; /* of a request that needs no second look; 0: all do */
     uint32_t sector_mask;      /* sectors of a block, less one */
     uint32_t block_mask;       /* bytes of a block, less one */
     uint64_t capacity_sectors;
+    bool zoned;                /* zone operations work */
+    uint32_t zone_sectors;     /* host-managed: nothing reaches across multiples; else 0 */
+    uint32_t zone_write_bytes; /* and writes are cut at multiples of this */
 
     /* Requests that wait for a slot, and those that only wait for their callback. */
     struct sk_block_request *waiting;
@@ -184,6 +212,12 @@ struct ski_blk_config {
     uint64_t zeroes_may_unmap;
     uint64_t erase_sectors;
     uint64_t erase_alignment;
+    uint64_t zone_sectors;
+    uint64_t zones_open;
+    uint64_t zones_active;
+    uint64_t append_sectors;
+    uint64_t write_granularity;
+    uint64_t zone_model;
 };
 
 struct ski_blk {
@@ -220,6 +254,28 @@ SK_MUST_CHECK enum sk_status ski_blk_check_options(const struct sk_virtio_blk_op
 /* What checked options cost. */
 void ski_blk_memory_for(const struct sk_virtio_blk_options *options,
                         struct ski_blk_memory *out_memory);
+
+/* A configuration field of the driver, for a table of them. */
+#define SKI_BLK_FIELD(at, size, bit, member)                                  \
+    {                                                                         \
+        .offset = (at), .width = (size), .feature = (bit),                    \
+        .out_offset = (uint16_t)offsetof(struct ski_blk_config, member)       \
+    }
+
+/* Logs that a device is refused, with the number that is wrong; returns the status. */
+enum sk_status ski_blk_refuse(const struct ski_blk *blk, enum sk_status status, const char *what,
+                              uint64_t value);
+
+/*
+ * Takes features out of those wanted that a disk with zones forbids; the
+ * device was announced.  SK_OK; SK_ERR_UNSUPPORTED (zones that cannot be driven),
+ * SK_ERR_RANGE, SK_ERR_MALFORMED, SK_ERR_BROKEN.
+ */
+SK_MUST_CHECK enum sk_status ski_blk_choose_zones(struct ski_blk *blk, uint64_t *wanted);
+
+/* Checks what the configuration says of zones, and sets info.zones.  SK_OK; SK_ERR_MALFORMED. */
+SK_MUST_CHECK enum sk_status ski_blk_set_zones(struct ski_blk *blk,
+                                               const struct ski_blk_config *config);
 
 /* The features that this driver implements, out of those wanted. */
 uint64_t ski_blk_wanted_features(const struct sk_virtio_blk_options *options);

@@ -4,21 +4,28 @@
 
 #include <skio/checked.h>
 
-static enum sk_status check_transfer(const struct ski_blk_queue *queue,
-                                     struct sk_block_request *request)
+uint64_t ski_blk_sum_segments(const struct sk_block_request *request)
 {
     uint64_t bytes = 0;
 
-    if (request->segment_count == 0 || request->segments == NULL) {
-        return SK_ERR_SIZE;
+    if (request->segments == NULL) {
+        return 0;
     }
     for (uint32_t i = 0; i < request->segment_count; i++) {
         if (request->segments[i].bytes == 0) {
-            return SK_ERR_SIZE;
+            return 0;
         }
         bytes += request->segments[i].bytes; /* 2^32 * 2^32 at the most: fits */
     }
-    if (((uint32_t)bytes & queue->block_mask) != 0) {
+    return bytes;
+}
+
+enum sk_status ski_blk_check_transfer(const struct ski_blk_queue *queue,
+                                      struct sk_block_request *request)
+{
+    uint64_t bytes = ski_blk_sum_segments(request);
+
+    if (bytes == 0 || ((uint32_t)bytes & queue->block_mask) != 0) {
         return SK_ERR_SIZE;
     }
     if ((request->sector & queue->sector_mask) != 0) {
@@ -30,6 +37,17 @@ static enum sk_status check_transfer(const struct ski_blk_queue *queue,
     }
     request->bytes_left = bytes;
     return SK_OK;
+}
+
+/* 5.2.6: an erased range of a disk with zones is whole zones. */
+static bool is_whole_zones(const struct ski_blk_queue *queue,
+                           const struct sk_block_request *request)
+{
+    uint32_t zone = queue->blk->block.info.zones.sectors;
+
+    return request->sector % zone == 0 &&
+           (request->sector_count % zone == 0 ||
+            request->sector + request->sector_count == queue->capacity_sectors);
 }
 
 static enum sk_status check_range(const struct ski_blk_queue *queue,
@@ -54,6 +72,10 @@ static enum sk_status check_range(const struct ski_blk_queue *queue,
     }
     if (!sk_checked_range(request->sector, request->sector_count, queue->capacity_sectors)) {
         return SK_ERR_RANGE;
+    }
+    if (queue->zoned && request->operation == SK_BLOCK_SECURE_ERASE &&
+        !is_whole_zones(queue, request)) {
+        return SK_ERR_INVALID;
     }
     request->bytes_left = request->sector_count * SK_BLOCK_SECTOR_BYTES;
     return SK_OK;
@@ -85,7 +107,8 @@ static enum sk_status check_flags(const struct ski_blk_queue *queue,
 {
     bool writes = request->operation == SK_BLOCK_WRITE;
     bool zeroes = request->operation == SK_BLOCK_WRITE_ZEROES;
-    uint32_t allowed = (writes || zeroes ? SK_BLOCK_FLAG_FUA : 0) |
+    bool appends = request->operation == SK_BLOCK_ZONE_APPEND;
+    uint32_t allowed = (writes || zeroes || appends ? SK_BLOCK_FLAG_FUA : 0) |
                        (zeroes ? SK_BLOCK_FLAG_UNMAP : 0);
     enum sk_status status;
 
@@ -111,9 +134,9 @@ enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_
     }
     switch (request->operation) {
     case SK_BLOCK_READ:
-        return check_transfer(queue, request);
+        return ski_blk_check_transfer(queue, request);
     case SK_BLOCK_WRITE:
-        return queue->read_only ? SK_ERR_READ_ONLY : check_transfer(queue, request);
+        return queue->read_only ? SK_ERR_READ_ONLY : ski_blk_check_transfer(queue, request);
     case SK_BLOCK_FLUSH:
         if (request->segment_count != 0 || request->sector != 0) {
             return SK_ERR_INVALID;
@@ -131,24 +154,26 @@ enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_
         }
         return check_answer(request, SK_BLOCK_LIFETIME_BYTES);
     default:
-        return SK_ERR_INVALID;
+        return ski_blk_check_zone(queue, request);
     }
 }
 
 bool ski_blk_is_repeatable(const struct ski_blk_queue *queue,
                            const struct sk_block_request *request)
 {
-    (void)queue;
     switch (request->operation) {
     case SK_BLOCK_READ:
     case SK_BLOCK_GET_ID:
     case SK_BLOCK_GET_LIFETIME:
+    case SK_BLOCK_ZONE_REPORT:
     case SK_BLOCK_FLUSH:
-    case SK_BLOCK_WRITE:
-    case SK_BLOCK_DISCARD:
-    case SK_BLOCK_WRITE_ZEROES:
-    case SK_BLOCK_SECURE_ERASE:
         return true;
+    case SK_BLOCK_WRITE:
+    case SK_BLOCK_WRITE_ZEROES:
+    case SK_BLOCK_DISCARD:
+        return queue->zone_sectors == 0; /* at a write pointer, each happens once */
+    case SK_BLOCK_SECURE_ERASE:
+        return !queue->zoned; /* it resets zones, which may have been written since */
     default:
         return false;
     }

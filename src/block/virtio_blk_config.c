@@ -15,11 +15,7 @@
 /* More sectors than this have no byte address. */
 #define CAPACITY_MAX (UINT64_MAX / SK_BLOCK_SECTOR_BYTES)
 
-#define FIELD(at, size, bit, member)                                          \
-    {                                                                         \
-        .offset = (at), .width = (size), .feature = (bit),                    \
-        .out_offset = (uint16_t)offsetof(struct ski_blk_config, member)       \
-    }
+#define FIELD SKI_BLK_FIELD
 
 static const struct ski_virtio_field fields[] = {
     FIELD(0, 8, SKI_VIRTIO_ALWAYS, capacity),
@@ -41,6 +37,12 @@ static const struct ski_virtio_field fields[] = {
     FIELD(56, 1, SK_VIRTIO_BLK_F_WRITE_ZEROES, zeroes_may_unmap),
     FIELD(60, 4, SK_VIRTIO_BLK_F_SECURE_ERASE, erase_sectors),
     FIELD(68, 4, SK_VIRTIO_BLK_F_SECURE_ERASE, erase_alignment),
+    FIELD(72, 4, SK_VIRTIO_BLK_F_ZONED, zone_sectors),
+    FIELD(76, 4, SK_VIRTIO_BLK_F_ZONED, zones_open),
+    FIELD(80, 4, SK_VIRTIO_BLK_F_ZONED, zones_active),
+    FIELD(84, 4, SK_VIRTIO_BLK_F_ZONED, append_sectors),
+    FIELD(88, 4, SK_VIRTIO_BLK_F_ZONED, write_granularity),
+    FIELD(SKI_BLK_CONFIG_ZONE_MODEL, 1, SK_VIRTIO_BLK_F_ZONED, zone_model),
 };
 
 #define FIELD_COUNT (sizeof(fields) / sizeof(fields[0]))
@@ -48,11 +50,12 @@ static const struct ski_virtio_field fields[] = {
 uint64_t ski_blk_wanted_features(const struct sk_virtio_blk_options *options)
 {
     uint64_t implemented = BIT(SK_VIRTIO_BLK_F_SIZE_MAX) | BIT(SK_VIRTIO_BLK_F_SEG_MAX) |
-                           BIT(SK_VIRTIO_BLK_F_GEOMETRY) | BIT(SK_VIRTIO_BLK_F_RO) | BIT(SK_VIRTIO_BLK_F_BLK_SIZE) |
-                           BIT(SK_VIRTIO_BLK_F_FLUSH) | BIT(SK_VIRTIO_BLK_F_TOPOLOGY) |
-                           BIT(SK_VIRTIO_BLK_F_CONFIG_WCE) | BIT(SK_VIRTIO_BLK_F_DISCARD) |
-                           BIT(SK_VIRTIO_BLK_F_WRITE_ZEROES) | BIT(SK_VIRTIO_BLK_F_LIFETIME) |
-                           BIT(SK_VIRTIO_BLK_F_SECURE_ERASE) | BIT(SK_VIRTIO_F_INDIRECT_DESC) |
+                           BIT(SK_VIRTIO_BLK_F_GEOMETRY) | BIT(SK_VIRTIO_BLK_F_RO) |
+                           BIT(SK_VIRTIO_BLK_F_BLK_SIZE) | BIT(SK_VIRTIO_BLK_F_FLUSH) |
+                           BIT(SK_VIRTIO_BLK_F_TOPOLOGY) | BIT(SK_VIRTIO_BLK_F_CONFIG_WCE) |
+                           BIT(SK_VIRTIO_BLK_F_DISCARD) | BIT(SK_VIRTIO_BLK_F_WRITE_ZEROES) |
+                           BIT(SK_VIRTIO_BLK_F_LIFETIME) | BIT(SK_VIRTIO_BLK_F_SECURE_ERASE) |
+                           BIT(SK_VIRTIO_BLK_F_ZONED) | BIT(SK_VIRTIO_F_INDIRECT_DESC) |
                            BIT(SK_VIRTIO_F_EVENT_IDX) | BIT(SK_VIRTIO_F_ORDER_PLATFORM) |
                            BIT(SK_VIRTIO_F_RING_PACKED) | BIT(SK_VIRTIO_F_NOTIFICATION_DATA);
 
@@ -95,8 +98,8 @@ const char *sk_virtio_blk_feature_name(unsigned bit)
     return bit < sizeof(names) / sizeof(names[0]) ? names[bit] : NULL;
 }
 
-static enum sk_status refuse(const struct ski_blk *blk, enum sk_status status, const char *what,
-                             uint64_t value)
+enum sk_status ski_blk_refuse(const struct ski_blk *blk, enum sk_status status, const char *what,
+                              uint64_t value)
 {
     sk_log_print(blk->block.platform->log, SK_LOG_ERROR, "virtio-blk 0x%llx: %s (%llu): %s",
                  (unsigned long long)blk->virtio.transport->address, what,
@@ -108,13 +111,9 @@ static enum sk_status check_features(const struct ski_blk *blk)
 {
     bool translated = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_ACCESS_PLATFORM);
 
-    /* A zoned disk written at random loses data: refused until it can be driven. */
-    if ((blk->virtio.offered & BIT(SK_VIRTIO_BLK_F_ZONED)) != 0) {
-        return refuse(blk, SK_ERR_UNSUPPORTED, "zoned device", 0);
-    }
     /* Without ACCESS_PLATFORM the device uses physical addresses, past the IOMMU. */
     if (blk->block.domain->iommu != NULL && !translated) {
-        return refuse(blk, SK_ERR_UNSUPPORTED, "IOMMU, but ACCESS_PLATFORM is not offered", 0);
+        return ski_blk_refuse(blk, SK_ERR_UNSUPPORTED, "IOMMU, but ACCESS_PLATFORM is not offered", 0);
     }
     return SK_OK;
 }
@@ -125,13 +124,13 @@ static enum sk_status check_sizes(struct ski_blk *blk, const struct ski_blk_conf
     uint64_t block = SK_BLOCK_SECTOR_BYTES;
 
     if (config->capacity > CAPACITY_MAX) {
-        return refuse(blk, SK_ERR_MALFORMED, "capacity in sectors", config->capacity);
+        return ski_blk_refuse(blk, SK_ERR_MALFORMED, "capacity in sectors", config->capacity);
     }
     if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_BLK_SIZE)) {
         block = config->blk_size;
         if (!sk_checked_is_power_of_two(block) || block < SK_BLOCK_SECTOR_BYTES ||
             block > BLOCK_BYTES_MAX) {
-            return refuse(blk, SK_ERR_MALFORMED, "block size", block);
+            return ski_blk_refuse(blk, SK_ERR_MALFORMED, "block size", block);
         }
     }
     info->capacity_sectors = config->capacity;
@@ -190,7 +189,7 @@ static enum sk_status check_limits(struct ski_blk *blk, const struct ski_blk_con
     if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_SIZE_MAX) && config->size_max != 0) {
         info->segment_bytes_max = clamp_at_least_one(config->size_max);
         if (info->segment_bytes_max * info->segment_count_max < info->block_bytes) {
-            return refuse(blk, SK_ERR_UNSUPPORTED, "no block fits a request; size_max",
+            return ski_blk_refuse(blk, SK_ERR_UNSUPPORTED, "no block fits a request; size_max",
                           config->size_max);
         }
     }
@@ -256,7 +255,7 @@ enum sk_status ski_blk_configure(struct ski_blk *blk, uint32_t *out_num_queues)
     if (status == SK_OK) {
         status = ski_virtio_device_read_config(&blk->virtio, fields, FIELD_COUNT, &config);
         if (status == SK_ERR_RANGE) {
-            return refuse(blk, status, "configuration space too short; fields", FIELD_COUNT);
+            return ski_blk_refuse(blk, status, "configuration space too short; fields", FIELD_COUNT);
         }
     }
     if (status == SK_OK) {
@@ -271,6 +270,10 @@ enum sk_status ski_blk_configure(struct ski_blk *blk, uint32_t *out_num_queues)
     set_hints(blk, &config);
     set_cache(blk, &config);
     set_ranges(blk, &config);
+    status = ski_blk_set_zones(blk, &config);
+    if (status != SK_OK) {
+        return status;
+    }
     *out_num_queues = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_MQ)
                           ? clamp_at_least_one(config.num_queues)
                           : 1;
@@ -284,7 +287,7 @@ enum sk_status ski_blk_read_capacity(struct ski_blk_queue *queue)
     enum sk_status status = ski_virtio_device_read_config(&blk->virtio, fields, 1, &config);
 
     if (status == SK_OK && config.capacity > CAPACITY_MAX) {
-        status = refuse(blk, SK_ERR_MALFORMED, "capacity in sectors", config.capacity);
+        status = ski_blk_refuse(blk, SK_ERR_MALFORMED, "capacity in sectors", config.capacity);
     }
     if (status != SK_OK) {
         return status;
@@ -325,7 +328,7 @@ enum sk_status ski_blk_set_cache(struct sk_block_device *device, enum sk_block_c
         return status;
     }
     if ((kept != 0) != (wanted != 0)) {
-        return refuse(blk, SK_ERR_UNSUPPORTED, "the cache mode did not change; writeback", kept);
+        return ski_blk_refuse(blk, SK_ERR_UNSUPPORTED, "the cache mode did not change; writeback", kept);
     }
     device->info.cache = cache;
     return SK_OK;

@@ -13,15 +13,48 @@ static uint32_t type_of(enum sk_block_operation operation)
         [SK_BLOCK_WRITE_ZEROES] = SKI_BLK_TYPE_WRITE_ZEROES,
         [SK_BLOCK_SECURE_ERASE] = SKI_BLK_TYPE_SECURE_ERASE,
         [SK_BLOCK_GET_LIFETIME] = SKI_BLK_TYPE_GET_LIFETIME,
+        [SK_BLOCK_ZONE_REPORT] = SKI_BLK_TYPE_ZONE_REPORT,
+        [SK_BLOCK_ZONE_OPEN] = SKI_BLK_TYPE_ZONE_OPEN,
+        [SK_BLOCK_ZONE_CLOSE] = SKI_BLK_TYPE_ZONE_CLOSE,
+        [SK_BLOCK_ZONE_FINISH] = SKI_BLK_TYPE_ZONE_FINISH,
+        [SK_BLOCK_ZONE_RESET] = SKI_BLK_TYPE_ZONE_RESET,
+        [SK_BLOCK_ZONE_RESET_ALL] = SKI_BLK_TYPE_ZONE_RESET_ALL,
+        [SK_BLOCK_ZONE_APPEND] = SKI_BLK_TYPE_ZONE_APPEND,
     };
 
     return types[operation];
 }
 
+static bool is_write(enum sk_block_operation operation)
+{
+    return operation == SK_BLOCK_WRITE || operation == SK_BLOCK_ZONE_APPEND;
+}
+
+/* What fits a part, as whole units of the disk unless it is the rest; see measure_part. */
+static uint32_t cut_part(const struct ski_blk_queue *queue, const struct sk_block_request *request,
+                         uint64_t bytes)
+{
+    bool moves = request->operation == SK_BLOCK_READ || request->operation == SK_BLOCK_WRITE;
+    uint64_t room = moves ? ski_blk_zone_room(queue, request->next_sector) : UINT64_MAX;
+
+    bytes = bytes < room ? bytes : room;
+    bytes = bytes < UINT32_MAX ? bytes : UINT32_MAX; /* 32 bits wide for many devices */
+    if (bytes == request->bytes_left) {
+        return (uint32_t)bytes;
+    }
+    if (!moves) {
+        return 0; /* appends and reports are not split */
+    }
+    if (queue->zone_sectors != 0 && request->operation == SK_BLOCK_WRITE) {
+        return (uint32_t)(bytes - bytes % queue->zone_write_bytes);
+    }
+    return (uint32_t)bytes & ~queue->block_mask;
+}
+
 /*
  * How many bytes the next part can have, from the request's cursor on, within
- * the limits of segments; whole blocks unless it is the rest.  0: the segments
- * are too small for one block to fit.
+ * the limits of segments and of zones.  0: the segments are too small for one
+ * block to fit, or for a request that cannot be split.
  */
 static uint32_t measure_part(const struct ski_blk_queue *queue,
                              const struct sk_block_request *request)
@@ -42,10 +75,7 @@ static uint32_t measure_part(const struct ski_blk_queue *queue,
             offset = 0;
         }
     }
-    if (bytes > UINT32_MAX) {
-        bytes = UINT32_MAX; /* a request's total is 32 bits wide for many devices */
-    }
-    return bytes == request->bytes_left ? (uint32_t)bytes : (uint32_t)bytes & ~queue->block_mask;
+    return cut_part(queue, request, bytes);
 }
 
 /* Writes the descriptors of the next part->bytes and moves the cursor behind them. */
@@ -91,21 +121,35 @@ const struct sk_block_range_limits *ski_blk_range_limits(const struct ski_blk_qu
     }
 }
 
-/* One range: as much as the device takes, cut at its alignment if more follows. */
-static void put_range(struct ski_blk_queue *queue, uint32_t slot,
-                      struct sk_block_request *request,
-                      const struct sk_block_range_limits *limits, struct ski_blk_part *part)
+/* How much of a range the next part covers: cut at the alignment if more follows. */
+static uint32_t measure_range(const struct ski_blk_queue *queue,
+                              const struct sk_block_request *request,
+                              const struct sk_block_range_limits *limits)
 {
-    struct ski_blk_range SKI_SHARED *range = &queue->ranges[slot];
+    uint64_t room = ski_blk_zone_room(queue, request->next_sector) / SK_BLOCK_SECTOR_BYTES;
     uint64_t left = request->bytes_left / SK_BLOCK_SECTOR_BYTES;
     uint32_t sectors = left < limits->sectors_max ? (uint32_t)left : limits->sectors_max;
-    uint32_t flags = (request->flags & SK_BLOCK_FLAG_UNMAP) != 0 ? SKI_BLK_RANGE_UNMAP : 0;
 
+    if (request->operation == SK_BLOCK_WRITE_ZEROES && room <= sectors) {
+        return (uint32_t)room;
+    }
     if (sectors < left) {
         uint64_t behind = (request->next_sector + sectors) % limits->alignment_sectors;
 
         sectors -= behind < sectors ? (uint32_t)behind & ~queue->sector_mask : 0;
     }
+    return sectors;
+}
+
+/* One range: as much as the device takes. */
+static void put_range(struct ski_blk_queue *queue, uint32_t slot,
+                      struct sk_block_request *request,
+                      const struct sk_block_range_limits *limits, struct ski_blk_part *part)
+{
+    struct ski_blk_range SKI_SHARED *range = &queue->ranges[slot];
+    uint32_t sectors = measure_range(queue, request, limits);
+    uint32_t flags = (request->flags & SK_BLOCK_FLAG_UNMAP) != 0 ? SKI_BLK_RANGE_UNMAP : 0;
+
     ski_door_store64(&range->sector, request->next_sector);
     ski_door_store64(&range->count_and_flags, sectors | (uint64_t)flags << 32);
     ski_blk_put_segment(queue, slot, part->count++,
@@ -117,14 +161,14 @@ static void put_range(struct ski_blk_queue *queue, uint32_t slot,
     request->next_sector += sectors;
 }
 
-/* Fills the next part of a request into a slot; false: the limits leave no room for one block. */
+/* Fills the next part of a request into a slot; false: the limits leave no room for it. */
 static bool fill_part(struct ski_blk_queue *queue, uint32_t slot,
                       struct sk_block_request *request, struct ski_blk_part *part)
 {
     const struct sk_block_range_limits *limits = ski_blk_range_limits(queue, request->operation);
 
     if (request->bytes_left == 0) {
-        return true; /* nothing to move: FLUSH */
+        return true; /* nothing to move: FLUSH, a zone's state */
     }
     if (limits != NULL) {
         put_range(queue, slot, request, limits, part);
@@ -140,12 +184,16 @@ static bool fill_part(struct ski_blk_queue *queue, uint32_t slot,
 
 bool ski_blk_issue(struct ski_blk_queue *queue, struct sk_block_request *request)
 {
-    while (queue->free_count > 0 && request->status == SK_OK) {
+    bool serial = ski_blk_is_serial(queue, request);
+
+    while (queue->free_count > 0 && request->status == SK_OK &&
+           (!serial || request->parts == 0)) {
         uint32_t slot = ski_blk_next_slot(queue);
         struct ski_blk_part part = {
             .type = type_of(request->operation),
-            .segment_flags = request->operation == SK_BLOCK_WRITE ? 0 : SKI_RING_WRITE,
+            .segment_flags = is_write(request->operation) ? 0 : SKI_RING_WRITE,
             .sector = request->next_sector,
+            .append = request->operation == SK_BLOCK_ZONE_APPEND,
         };
 
         if (!fill_part(queue, slot, request, &part)) {

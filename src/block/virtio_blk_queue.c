@@ -69,7 +69,7 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
     struct ski_blk_slot *slot = &queue->slots[id];
 
     if (operation > queue->simple_last || request->flags != 0 || request->segment_count != 1 ||
-        segment == NULL || segment->bytes - 1 >= queue->segment_bytes_max ||
+        segment == NULL || segment->bytes - 1 >= queue->simple_bytes_max ||
         (segment->bytes & queue->block_mask) != 0 || (request->sector & queue->sector_mask) != 0 ||
         !sk_checked_range(request->sector, segment->bytes / SK_BLOCK_SECTOR_BYTES,
                           queue->capacity_sectors)) {
@@ -199,7 +199,7 @@ static void issue_waiting(struct ski_blk_queue *queue)
 
 /* ---- Completion -------------------------------------------------------------------------- */
 
-static enum sk_status status_of(uint8_t answer)
+static enum sk_status status_of(const struct ski_blk_queue *queue, uint8_t answer)
 {
     switch (answer) {
     case SKI_BLK_STATUS_OK:
@@ -209,7 +209,7 @@ static enum sk_status status_of(uint8_t answer)
     case SKI_BLK_STATUS_UNSUPP:
         return SK_ERR_UNSUPPORTED;
     default:
-        return SK_ERR_MALFORMED;
+        return ski_blk_zone_status(queue, answer);
     }
 }
 
@@ -224,7 +224,7 @@ static void count_part(struct ski_blk_queue *queue, enum sk_block_operation oper
     }
     if (operation == SK_BLOCK_READ) {
         statistics->bytes_read += bytes;
-    } else if (operation == SK_BLOCK_WRITE) {
+    } else if (operation == SK_BLOCK_WRITE || operation == SK_BLOCK_ZONE_APPEND) {
         statistics->bytes_written += bytes;
     } else if (ski_blk_range_limits(queue, operation) != NULL) {
         statistics->bytes_cleared += bytes;
@@ -279,10 +279,15 @@ static struct sk_block_request *end_unusual(struct ski_blk_queue *queue, uint32_
                                             uint8_t answer)
 {
     struct sk_block_request *request = queue->slots[id].request;
-    enum sk_status status = status_of(answer);
+    enum sk_status status = status_of(queue, answer);
 
     if (status == SK_ERR_MALFORMED) {
         ski_blk_violated(queue, "completion without an answer: status", answer);
+        return NULL;
+    }
+    if (status == SK_OK && request->operation == SK_BLOCK_ZONE_APPEND &&
+        !ski_blk_take_append(queue, id)) {
+        ski_blk_violated(queue, "appended outside of the zone; id", id);
         return NULL;
     }
     count_part(queue, request->operation, queue->slots[id].bytes, status);

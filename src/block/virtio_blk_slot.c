@@ -34,21 +34,43 @@ static void prepare_slot(struct ski_blk_queue *queue, uint32_t slot)
     }
 }
 
-void ski_blk_end_chain(struct ski_blk_queue *queue, uint32_t slot, uint32_t count)
+/* Where a part's answer goes, and how long it is. */
+static uint32_t answer_of(const struct ski_blk_queue *queue, uint32_t slot, bool append,
+                          uint64_t *out_address)
+{
+    if (append) {
+        *out_address = ski_blk_frame_address(queue, slot) +
+                       offsetof(struct ski_blk_frame, append_sector);
+        return SKI_BLK_APPEND_ANSWER_BYTES;
+    }
+    *out_address = ski_blk_status_address(queue, slot);
+    return 1;
+}
+
+/* A chain that ends in an append's answer is nobody else's: the next part writes its own end. */
+static void end_chain(struct ski_blk_queue *queue, uint32_t slot, uint32_t count, bool append)
 {
     struct ski_ring_descriptor SKI_SHARED *status =
         ski_blk_chain_of(queue, slot) + SKI_BLK_CHAIN_DATA + count;
+    uint64_t address;
+    uint32_t bytes = answer_of(queue, slot, append, &address);
 
     queue->slots[slot].segments = (uint16_t)count;
     if (!has_place(queue)) {
         return;
     }
-    ski_door_store64(&status->address, ski_blk_status_address(queue, slot));
-    ski_door_store64(&status->rest, rest_of(queue, 1, SKI_RING_WRITE, 0));
+    queue->slots[slot].segments = append ? SKI_BLK_NO_CHAIN : (uint16_t)count;
+    ski_door_store64(&status->address, address);
+    ski_door_store64(&status->rest, rest_of(queue, bytes, SKI_RING_WRITE, 0));
     if (queue->indirect && !queue->ring.is_packed) {
         ski_door_store64(&queue->ring.split.descriptors[slot].rest,
                          ski_ring_rest(ski_blk_table_bytes(count), SKI_RING_INDIRECT, 0));
     }
+}
+
+void ski_blk_end_chain(struct ski_blk_queue *queue, uint32_t slot, uint32_t count)
+{
+    end_chain(queue, slot, count, false);
 }
 
 static void reset_slot(struct ski_blk_queue *queue, uint32_t slot)
@@ -87,17 +109,20 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
  * place there: the header and the status are written anew, or the one
  * descriptor that points at the table.
  */
-static void add_packed(struct ski_blk_queue *queue, uint32_t slot)
+static void add_packed(struct ski_blk_queue *queue, uint32_t slot,
+                       const struct ski_blk_part *part)
 {
-    uint32_t count = queue->slots[slot].segments;
+    uint32_t count = part->count;
+    uint64_t address;
+    uint32_t bytes = answer_of(queue, slot, part->append, &address);
 
     if (queue->indirect) {
         ski_ring_packed_add(&queue->ring.packed, 1, ski_blk_table_address(queue, slot),
                             ski_blk_table_bytes(count), slot, SKI_RING_INDIRECT);
         return;
     }
-    ski_ring_packed_put(&queue->ring.packed, SKI_BLK_CHAIN_DATA + count,
-                        ski_blk_status_address(queue, slot), 1, slot, SKI_RING_WRITE);
+    ski_ring_packed_put(&queue->ring.packed, SKI_BLK_CHAIN_DATA + count, address, bytes, slot,
+                        SKI_RING_WRITE);
     ski_ring_packed_add(&queue->ring.packed, count + SKI_BLK_CHAIN_FIXED,
                         ski_blk_frame_address(queue, slot), sizeof(struct ski_blk_header), slot,
                         SKI_RING_NEXT);
@@ -109,8 +134,11 @@ void ski_blk_start_slot(struct ski_blk_queue *queue, struct sk_block_request *re
     uint32_t slot = ski_blk_next_slot(queue);
     struct ski_blk_slot *private = &queue->slots[slot];
 
-    if (private->segments != part->count) {
-        ski_blk_end_chain(queue, slot, part->count);
+    if (part->append || private->segments != part->count) {
+        end_chain(queue, slot, part->count, part->append);
+    }
+    if (part->append) {
+        ski_door_store64(&private->frame->append_sector, UINT64_MAX); /* nobody appends there */
     }
     ski_door_store64(&private->frame->header.type, part->type);
     ski_door_store64(&private->frame->header.sector, part->sector);
@@ -122,7 +150,7 @@ void ski_blk_start_slot(struct ski_blk_queue *queue, struct sk_block_request *re
     request->parts++;
     queue->free_count--;
     if (queue->ring.is_packed) {
-        add_packed(queue, slot);
+        add_packed(queue, slot, part);
     } else {
         ski_ring_split_add(&queue->ring.split, (uint16_t)slot);
     }

@@ -16,6 +16,7 @@ struct ski_blk_part {
     uint64_t sector;
     uint32_t bytes;
     uint32_t count; /* segments */
+    bool append;    /* a zone append, whose answer is longer */
 };
 
 static inline bool ski_blk_is_ready(const struct ski_blk_queue *queue)
@@ -98,6 +99,32 @@ static inline void ski_blk_append(struct sk_block_request ***last,
     **last = request;
     *last = &request->next;
 }
+
+/*
+ * True if the parts of a request have to reach the device one after the other:
+ * it writes to zones, at their write pointers.
+ */
+bool ski_blk_is_serial(const struct ski_blk_queue *queue, const struct sk_block_request *request);
+
+/* Bytes from a sector to where its zone ends, if zones are in the way; else UINT64_MAX. */
+uint64_t ski_blk_zone_room(const struct ski_blk_queue *queue, uint64_t sector);
+
+/* Checks the zone operations; as ski_blk_check. */
+enum sk_status ski_blk_check_zone(const struct ski_blk_queue *queue,
+                                  struct sk_block_request *request);
+
+/* What an answer means that only disks with zones give. */
+enum sk_status ski_blk_zone_status(const struct ski_blk_queue *queue, uint8_t answer);
+
+/* Takes the result of a zone append that succeeded; false: it lies outside of the zone. */
+bool ski_blk_take_append(const struct ski_blk_queue *queue, uint32_t slot);
+
+/* Memory of a request: whole blocks, at whole blocks, within the disk.  Counts its bytes. */
+enum sk_status ski_blk_check_transfer(const struct ski_blk_queue *queue,
+                                      struct sk_block_request *request);
+
+/* The bytes of a request's segments, all of at least 1; 0: there are none, or an empty one. */
+uint64_t ski_blk_sum_segments(const struct sk_block_request *request);
 
 /* The limits of an operation on a range of sectors; NULL: it is another operation. */
 const struct sk_block_range_limits *ski_blk_range_limits(const struct ski_blk_queue *queue,

@@ -232,6 +232,11 @@ static enum sk_status start_queue(struct ski_blk_queue *queue)
     queue->capacity_sectors = info->capacity_sectors;
     queue->segment_bytes_max = info->segment_bytes_max == 0 ? UINT32_MAX
                                                             : (uint32_t)info->segment_bytes_max;
+    queue->zoned = info->zones.model != SK_BLOCK_ZONE_MODEL_NONE;
+    queue->zone_sectors = info->zones.model == SK_BLOCK_ZONE_MODEL_HOST_MANAGED ? info->zones.sectors
+                                                                              : 0;
+    queue->zone_write_bytes = info->zones.write_bytes;
+    queue->simple_bytes_max = queue->zone_sectors == 0 ? queue->segment_bytes_max : 0;
     queue->read_only = info->read_only;
     queue->simple_last = info->read_only ? SK_BLOCK_READ : SK_BLOCK_WRITE;
     queue->block_mask = info->block_bytes - 1;
@@ -250,8 +255,14 @@ static enum sk_status start_steps(struct ski_blk *blk, uint64_t timeout_ns)
 {
     uint32_t num_queues = 1;
     uint64_t wanted = ski_blk_wanted_features(&blk->options);
-    enum sk_status status = ski_virtio_device_negotiate(&blk->virtio, wanted, timeout_ns);
+    enum sk_status status = ski_virtio_device_announce(&blk->virtio, timeout_ns);
 
+    if (status == SK_OK) {
+        status = ski_blk_choose_zones(blk, &wanted);
+    }
+    if (status == SK_OK) {
+        status = ski_virtio_device_accept(&blk->virtio, wanted);
+    }
     if (status == SK_OK) {
         status = ski_blk_configure(blk, &num_queues);
     }
@@ -322,6 +333,14 @@ enum sk_status ski_blk_quiesce(struct ski_blk *blk, enum sk_status reason, uint6
     return blk->block.state == SK_BLOCK_STATE_BROKEN ? SK_OK : SK_ERR_IN_DOUBT;
 }
 
+/* True if requests that were made for one fit the other. */
+static bool is_same_disk(const struct sk_block_info *a, const struct sk_block_info *b)
+{
+    return a->features == b->features && a->block_bytes == b->block_bytes &&
+           a->queue_count == b->queue_count && a->zones.model == b->zones.model &&
+           a->zones.sectors == b->zones.sectors && a->zones.write_bytes == b->zones.write_bytes;
+}
+
 enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_ns)
 {
     struct ski_blk *blk = SK_CONTAINER_OF(device, struct ski_blk, block);
@@ -341,15 +360,13 @@ enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_
     if (status == SK_OK) {
         status = ski_blk_start(blk, timeout_ns);
     }
-    if (status != SK_OK) {
-        return status;
-    }
-    if (device->info.features != before.features ||
-        device->info.block_bytes != before.block_bytes ||
-        device->info.queue_count != before.queue_count) {
+    if (status == SK_OK && !is_same_disk(&device->info, &before)) {
         ski_blk_stop(blk, SK_ERR_UNSUPPORTED);
-        device->info.queue_count = before.queue_count;
-        return SK_ERR_UNSUPPORTED;
+        status = SK_ERR_UNSUPPORTED;
+    }
+    if (status != SK_OK) {
+        device->info = before; /* the next try compares with it, too */
+        return status;
     }
     blk->queues[0].queue.statistics.recoveries++;
     return SK_OK;

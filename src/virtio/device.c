@@ -76,11 +76,7 @@ static uint64_t always_accepted(void)
 static enum sk_status accept_features(struct ski_virtio_device *device, uint64_t wanted)
 {
     struct sk_virtio_transport *transport = device->transport;
-    enum sk_status status = transport->ops->get_features(transport, &device->offered);
 
-    if (status != SK_OK) {
-        return status;
-    }
     device->features = device->offered & (wanted | always_accepted());
     if (transport->legacy) {
         device->features &= UINT32_MAX;
@@ -115,9 +111,9 @@ static enum sk_status confirm_features(struct ski_virtio_device *device)
     return SK_OK;
 }
 
-enum sk_status ski_virtio_device_negotiate(struct ski_virtio_device *device, uint64_t wanted,
-                                           uint64_t timeout_ns)
+enum sk_status ski_virtio_device_announce(struct ski_virtio_device *device, uint64_t timeout_ns)
 {
+    struct sk_virtio_transport *transport = device->transport;
     enum sk_status status = ski_virtio_device_reset(device, timeout_ns);
 
     if (status == SK_OK) {
@@ -126,9 +122,13 @@ enum sk_status ski_virtio_device_negotiate(struct ski_virtio_device *device, uin
     if (status == SK_OK) {
         status = add_status(device, SK_VIRTIO_STATUS_DRIVER);
     }
-    if (status == SK_OK) {
-        status = accept_features(device, wanted);
-    }
+    return status == SK_OK ? transport->ops->get_features(transport, &device->offered) : status;
+}
+
+enum sk_status ski_virtio_device_accept(struct ski_virtio_device *device, uint64_t wanted)
+{
+    enum sk_status status = accept_features(device, wanted);
+
     if (status == SK_OK && !device->transport->legacy) {
         status = confirm_features(device);
     }

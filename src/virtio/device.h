@@ -39,13 +39,22 @@ SK_MUST_CHECK enum sk_status ski_virtio_device_reset(struct ski_virtio_device *d
                                                      uint64_t timeout_ns);
 
 /*
- * Resets, announces a driver, and accepts `wanted` as far as it is offered,
- * besides VERSION_1 and ACCESS_PLATFORM, which are accepted whenever offered.
- * Afterwards queues can be set up.  SK_OK; SK_ERR_UNSUPPORTED (modern transport
- * without VERSION_1, or the device refuses the features), SK_ERR_TIMEOUT, SK_ERR_BROKEN.
+ * Resets, announces a driver, and reads what features are offered.  The
+ * configuration can be read afterwards (fields that are SKI_VIRTIO_ALWAYS), for
+ * a driver whose choice of features depends on it; 3.1.1.
+ * SK_OK; SK_ERR_TIMEOUT, SK_ERR_BROKEN.
  */
-SK_MUST_CHECK enum sk_status ski_virtio_device_negotiate(struct ski_virtio_device *device,
-                                                         uint64_t wanted, uint64_t timeout_ns);
+SK_MUST_CHECK enum sk_status ski_virtio_device_announce(struct ski_virtio_device *device,
+                                                        uint64_t timeout_ns);
+
+/*
+ * Accepts `wanted` as far as it is offered, besides VERSION_1 and
+ * ACCESS_PLATFORM, which are accepted whenever offered.  Afterwards queues can
+ * be set up.  SK_OK; SK_ERR_UNSUPPORTED (modern transport without VERSION_1, or
+ * the device refuses the features), SK_ERR_BROKEN.
+ */
+SK_MUST_CHECK enum sk_status ski_virtio_device_accept(struct ski_virtio_device *device,
+                                                      uint64_t wanted);
 
 /* Sets DRIVER_OK: from now on the device works.  SK_OK; SK_ERR_MALFORMED, SK_ERR_BROKEN. */
 SK_MUST_CHECK enum sk_status ski_virtio_device_start(struct ski_virtio_device *device);

@@ -286,8 +286,9 @@ static uint8_t transfer_zoned(struct fake_device *fake, struct fake_request *req
 {
     uint8_t status = STATUS_OK;
 
-    if (request->type != TYPE_IN && fake->zones != NULL) {
-        status = fake_zones_may_write(fake, request);
+    if (fake->zones != NULL) {
+        status = request->type == TYPE_IN ? fake_zones_may_read(fake, request)
+                                          : fake_zones_may_write(fake, request);
     }
     if (status == STATUS_OK) {
         status = transfer(fake, request);

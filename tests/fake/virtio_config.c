@@ -58,7 +58,7 @@ void fake_config_fill(struct fake_device *fake)
         put(fake, 80, 4, config->max_active_zones);
         put(fake, 84, 4, config->max_append_sectors);
         put(fake, 88, 4, config->write_granularity);
-        put(fake, 92, 1, 1); /* host-managed */
+        put(fake, 92, 1, config->host_aware ? 2 : 1);
     }
 }
 

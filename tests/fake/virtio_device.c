@@ -107,7 +107,8 @@ void fake_reset(struct fake_device *fake)
 
 static void fill_zone_defaults(struct fake_device_config *config)
 {
-    if ((config->features >> SK_VIRTIO_BLK_F_ZONED & 1) != 0 && config->zone_sectors > 0) {
+    if ((config->features >> SK_VIRTIO_BLK_F_ZONED & 1) != 0 && config->zone_sectors > 0 &&
+        config->config_bytes == 0) {
         config->config_bytes = FAKE_CONFIG_BYTES_MAX;
     }
     if (config->zone_capacity == 0) {

@@ -68,8 +68,9 @@ struct fake_device_config {
     uint16_t min_io_size;
     uint32_t opt_io_size;
     bool writeback;           /* initial value of the field */
-    /* With ZONED and zone_sectors: a host-managed disk; config_bytes becomes 96. */
+    /* With ZONED and zone_sectors: a host-managed disk. */
     uint32_t zone_sectors;
+    bool host_aware;             /* or a host-aware one: its zones are written anywhere */
     uint32_t zone_capacity;      /* sectors that can be written [zone_sectors] */
     uint32_t zones_conventional; /* so many zones at the start need no order */
     uint32_t max_open_zones;     /* 0: no limit */
@@ -78,7 +79,7 @@ struct fake_device_config {
     uint32_t write_granularity;  /* bytes [512] */
     uint32_t in_order_batch;  /* with IN_ORDER: most requests that share one used entry [1] */
     const char *identity;     /* at most 20 characters ["fake disk"] */
-    uint32_t config_bytes;    /* length of the configuration space [60] */
+    uint32_t config_bytes;    /* length of the configuration space [60, with zones 96] */
 
     /* What the device finds at an address: a pointer to `bytes` bytes, or NULL.  Required. */
     void *(*reach)(void *context, uint64_t daddr, uint64_t bytes);
@@ -134,6 +135,10 @@ enum fake_fault {
     FAKE_FAULT_STATUS_BYTE,      /* status is `argument`, whatever happened */
     FAKE_FAULT_NO_STATUS,        /* the status byte is not written */
     FAKE_FAULT_NO_DATA,          /* data is not transferred; status OK all the same */
+    FAKE_FAULT_APPEND_SECTOR,    /* an append says that its data is at `argument`; an opportunity is
+                                  * an append that succeeds */
+    FAKE_FAULT_REPORT_BYTE,      /* a byte of a zone report is the low 8 bits of `argument`, its
+                                  * offset stands above them; an opportunity is a report */
     FAKE_FAULT_FLUSH_UNSUPPORTED, /* a flush is answered UNSUPP; an opportunity is a flush */
     FAKE_FAULT_FLUSH_LIES,       /* a flush is answered OK and does nothing */
     FAKE_FAULT_USED_ID,          /* used.id is `argument` */

@@ -130,6 +130,8 @@ void fake_zones_create(struct fake_device *fake);
 bool fake_zones_has(uint32_t type);
 bool fake_zones_append(uint32_t type);
 const char *fake_zones_fault(struct fake_device *fake, const struct fake_request *request);
+uint8_t fake_zones_may_read(struct fake_device *fake, const struct fake_request *request);
+void fake_zones_erased(struct fake_device *fake, uint64_t sector, uint64_t count);
 uint8_t fake_zones_may_write(struct fake_device *fake, struct fake_request *request);
 void fake_zones_written(struct fake_device *fake, struct fake_request *request);
 uint8_t fake_zones_perform(struct fake_device *fake, struct fake_request *request);

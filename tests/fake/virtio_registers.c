@@ -234,6 +234,7 @@ static void write_features(struct fake_device *fake, uint32_t value)
 /* Whether the device keeps FEATURES_OK. */
 static bool features_accepted(struct fake_device *fake)
 {
+    bool managed = fake->zones != NULL && !fake->config.host_aware;
     uint64_t argument;
 
     if (fake->config.legacy) {
@@ -247,10 +248,10 @@ static bool features_accepted(struct fake_device *fake)
         fake_violation(fake, "VERSION_1 not accepted");
         return false;
     }
-    if (fake->zones != NULL && fake_negotiated(fake, SK_VIRTIO_BLK_F_DISCARD)) {
+    if (managed && fake_negotiated(fake, SK_VIRTIO_BLK_F_DISCARD)) {
         fake_violation(fake, "DISCARD accepted of a host-managed zoned disk");
     }
-    if (fake->zones != NULL && !fake_negotiated(fake, SK_VIRTIO_BLK_F_ZONED)) {
+    if (managed && !fake_negotiated(fake, SK_VIRTIO_BLK_F_ZONED)) {
         return false; /* 5.2.5.2 */
     }
     return (fake->driver_features & ~fake->offered) == 0 &&

@@ -221,6 +221,40 @@ static uint8_t reset_all(struct fake_device *fake)
 
 /* --- Requests --------------------------------------------------------------------- */
 
+/* What is read lies in one zone, which is there. */
+uint8_t fake_zones_may_read(struct fake_device *fake, const struct fake_request *request)
+{
+    const struct fake_zone *zone = zone_at(fake, request->sector);
+    uint64_t sectors = request->data_bytes / 512;
+
+    if (zone == NULL || zone->state == FAKE_ZONE_OFFLINE) {
+        return STATUS_INVALID;
+    }
+    if (!fake->config.host_aware && zone->state != FAKE_ZONE_NOT_WP &&
+        request->sector + sectors > zone->start + fake->config.zone_sectors) {
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
+/* An erasure resets the zones that it covers, and covers no part of one. */
+void fake_zones_erased(struct fake_device *fake, uint64_t sector, uint64_t count)
+{
+    uint32_t size = fake->config.zone_sectors;
+
+    if (fake->zones == NULL) {
+        return;
+    }
+    if (sector % size != 0 ||
+        (count % size != 0 && sector + count != fake->config.capacity_sectors)) {
+        fake_violation(fake, "erasure of a part of a zone: sector %llu",
+                       (unsigned long long)sector);
+    }
+    for (uint64_t at = sector; at < sector + count; at += size) {
+        (void)reset_zone(fake, zone_at(fake, at));
+    }
+}
+
 uint8_t fake_zones_may_write(struct fake_device *fake, struct fake_request *request)
 {
     struct fake_zone *zone = zone_at(fake, request->sector);
@@ -234,6 +268,9 @@ uint8_t fake_zones_may_write(struct fake_device *fake, struct fake_request *requ
     if (zone->state == FAKE_ZONE_NOT_WP) {
         end = zone->start + fake->config.zone_sectors;
         return append || sectors > end - request->sector ? STATUS_INVALID : STATUS_OK;
+    }
+    if (fake->config.host_aware) {
+        return append ? STATUS_INVALID : STATUS_OK; /* of sequential-required zones only */
     }
     if (append) {
         request->sector = zone->write;
@@ -254,7 +291,9 @@ void fake_zones_written(struct fake_device *fake, struct fake_request *request)
 {
     struct fake_zone *zone = zone_at(fake, request->sector);
 
-    if (zone->state == FAKE_ZONE_NOT_WP) {
+    uint64_t argument;
+
+    if (zone->state == FAKE_ZONE_NOT_WP || fake->config.host_aware) {
         return;
     }
     zone->write += request->data_bytes / 512;
@@ -262,7 +301,9 @@ void fake_zones_written(struct fake_device *fake, struct fake_request *request)
         zone->state = FAKE_ZONE_FULL;
     }
     if (request->append_sector != NULL) {
-        store64(request->append_sector, request->sector);
+        store64(request->append_sector,
+                fake_fires(fake, FAKE_FAULT_APPEND_SECTOR, &argument) ? argument
+                                                                      : request->sector);
         request->written += 8;
     }
 }
@@ -272,7 +313,7 @@ static void describe(const struct fake_device *fake, const struct fake_zone *zon
     store64(to, capacity_of(fake, zone));
     store64(to + 8, zone->start);
     store64(to + 16, zone->write);
-    to[24] = zone->state == FAKE_ZONE_NOT_WP ? 1 : 2;
+    to[24] = zone->state == FAKE_ZONE_NOT_WP ? 1 : fake->config.host_aware ? 3 : 2;
     to[25] = zone->state;
 }
 
@@ -284,10 +325,14 @@ static uint8_t report(struct fake_device *fake, struct fake_request *request)
     uint64_t bytes = ENTRY_BYTES * (1 + entries);
     uint8_t *reply = fake_allocate(bytes);
     uint64_t done = 0;
+    uint64_t argument;
 
     store64(reply, entries);
     for (uint64_t i = 0; i < entries; i++) {
         describe(fake, &fake->zones[first + i], reply + ENTRY_BYTES * (1 + i));
+    }
+    if (fake_fires(fake, FAKE_FAULT_REPORT_BYTE, &argument) && argument >> 8 < bytes) {
+        reply[argument >> 8] = (uint8_t)argument;
     }
     for (uint32_t i = 0; i < request->segment_count && done < bytes; i++) {
         uint64_t part = request->segments[i].bytes < bytes - done ? request->segments[i].bytes

@@ -39,7 +39,7 @@ ROOM_OF_HEADER = {
     "device": "device_manager device_node driver",
     "bus": "fdt platform_bus",
     "virtio": "virtio_mmio virtio_transport",
-    "block": "block virtio_blk",
+    "block": "block block_zone virtio_blk",
     "everything": "skio",
 }
 # What drivers may call of the room that manages memory: use it, never make it.

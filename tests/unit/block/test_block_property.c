@@ -129,7 +129,7 @@ static void test_block_find_property__leaves_out_what_the_disk_has_not(void **st
         "cylinders", "heads", "track_sectors", "minimum_io_bytes", "optimal_io_bytes",
         "alignment_offset_bytes", "segment_bytes_max", "discard_sectors_max",
         "write_zeroes_sectors_max", "write_zeroes_may_unmap", "secure_erase_sectors_max",
-        "DISCARD", "bit3", "", "Capacity_sectors", "capacity", "capacity_sectors_",
+        "zones", "zone_count", "zones_open_max", "DISCARD", "bit3", "", "Capacity_sectors", "capacity", "capacity_sectors_",
     };
 
     (void)state;
@@ -160,6 +160,28 @@ static void test_block_find_property__limits_of_ranges(void **state)
     assert_int_equal(number("write_zeroes_may_unmap"), 1);
     assert_int_equal(number("secure_erase_sectors_max"), 3000);
     assert_int_equal(number("secure_erase_alignment_sectors"), 16);
+    blk_rig_deinit(&rig);
+}
+
+static void test_block_find_property__zones(void **state)
+{
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    (void)state;
+    config.features |= SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_ZONED);
+    config.zone_sectors = 100;
+    config.max_active_zones = 5;
+    config.max_append_sectors = 10;
+    config.write_granularity = 1024;
+    blk_rig_start(&rig, &config, NULL);
+    assert_string_equal(text("zones"), "host-managed");
+    assert_int_equal(number("zone_count"), 21); /* of 2048 sectors */
+    assert_int_equal(number("zone_sectors"), 100);
+    assert_int_equal(number("zone_write_bytes"), 1024);
+    assert_int_equal(number("zone_append_sectors_max"), 10);
+    assert_int_equal(number("zones_active_max"), 5);
+    assert_int_equal(number("zones_open_max"), 5);
+    assert_int_equal(number("ZONED"), 1);
     blk_rig_deinit(&rig);
 }
 
@@ -219,6 +241,7 @@ int main(void)
         cmocka_unit_test(test_block_find_property__tells_what_the_disk_said),
         cmocka_unit_test(test_block_find_property__leaves_out_what_the_disk_has_not),
         cmocka_unit_test(test_block_find_property__limits_of_ranges),
+        cmocka_unit_test(test_block_find_property__zones),
         cmocka_unit_test(test_block_find_property__features_are_in_use_or_only_offered),
         cmocka_unit_test(test_block_find_property__follows_changes),
         cmocka_unit_test(test_block_find_property__hints_are_checked),
