@@ -18,6 +18,9 @@ test-all:
 bench:
 	@tools/bench
 
+bench-process:
+	@tools/bench-process
+
 # PREFIX=/usr/local DESTDIR=
 install:
 	@tools/install
@@ -25,4 +28,4 @@ install:
 clean:
 	@rm -rf build
 
-.PHONY: help run test test-all bench install clean
+.PHONY: help run test test-all bench bench-process install clean

@@ -171,6 +171,16 @@ class Bench:
             program.kill()
 
 
+def serve(bench, *words, name="serve"):
+    """A back end of our own on a socket; the path and the program."""
+    path = bench.path(name + ".sock")
+    command = [SKBLK, words[0], path, *words[1:], "--quiet"]
+    program = bench.start(command, name)
+    wait_for(lambda: program.process.poll() is not None or connects(path), "%s listening" % name)
+    assert program.is_alive(), program.log.read_text()
+    return path, program
+
+
 def sha256(path):
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 

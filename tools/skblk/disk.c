@@ -50,7 +50,10 @@ int skblk_disk_open(const struct skblk_call *call, const char *address, uint64_t
             (void)snprintf(error, sizeof(error), "%s: %s", address, sk_status_text(status));
         }
         skblk_error(call, "%s", error);
-        return status == SK_ERR_INVALID ? SKBLK_EXIT_CONNECT : skblk_exit_of(status);
+        if (status == SK_ERR_INVALID) { /* the address: it is no socket */
+            return SKBLK_EXIT_CONNECT;
+        }
+        return status == SK_ERR_RANGE ? SKBLK_EXIT_BACKEND : skblk_exit_of(status);
     }
     out_disk->device = sk_vhost_user_disk_device(out_disk->disk);
     sk_block_get_info(out_disk->device, &out_disk->info);

@@ -44,6 +44,10 @@ static const struct skblk_command commands[] = {
       1, 1, skblk_bench },
     { "watch", "SOCKET", "a line at each interval: state, capacity, latency", NULL,
       GROUPS_ALWAYS | SKBLK_GROUP_WATCH, 1, 1, skblk_watch },
+    { "serve-null", "SOCKET", "serve a disk that is all zeroes and forgets writes", NULL,
+      SKBLK_GROUP_OUTPUT | SKBLK_GROUP_SERVE | SKBLK_GROUP_WAITING, 1, 1, skblk_serve_null },
+    { "serve-file", "SOCKET FILE", "serve a file or a block device", NULL,
+      SKBLK_GROUP_OUTPUT | SKBLK_GROUP_SERVE | SKBLK_GROUP_WAITING, 2, 2, skblk_serve_file },
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

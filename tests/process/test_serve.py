@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""skblk's own back end: what it serves, how it dies and comes back, and how it lies."""
+import json
+import subprocess
+import time
+
+from process import (BACKEND, DISK, FILE, OK, SKBLK, TIMEOUT, USAGE, main, serve, sha256, skblk)
+
+MIB = 1 << 20
+
+
+def test_null__reads_zeroes_and_forgets(bench):
+    path, _ = serve(bench, "serve-null", "--size", "4M", "--zeroes")
+    assert skblk("read", path, "-").out == bytes(4 * MIB)
+    skblk("write", "-", path, data=b"x" * 4096)
+    assert skblk("read", path, "-").out == bytes(4 * MIB)
+
+
+def test_file__is_what_was_written(bench):
+    image = bench.image("a.img", 8 * MIB, "serve")
+    source = bench.image("source", 5 * MIB, "new")
+    path, _ = serve(bench, "serve-file", image)
+    assert skblk("hash", path).text.split()[0] == sha256(image)
+    skblk("write", source, path)
+    assert image.read_bytes()[:5 * MIB] == source.read_bytes()
+    skblk("zero", path, "--length", "1M", "--yes-overwrite", "--unmap")
+    skblk("discard", path, "--offset", "1M", "--length", "1M", "--yes-overwrite")
+    assert image.read_bytes()[:2 * MIB] == bytes(2 * MIB)
+    assert skblk("hash", path).text.split()[0] == sha256(image)
+
+
+def test_file__every_ring_serves_the_same(bench):
+    image = bench.image("a.img", 3 * MIB, "rings")
+    path, _ = serve(bench, "serve-file", image, "--queues", "2")
+    for words in ([], ["--no-packed"], ["--no-indirect"], ["--no-packed", "--no-indirect"],
+                  ["--no-event-index"], ["--queue-size", "8"], ["--wait", "poll"]):
+        assert skblk("hash", path, *words).text.split()[0] == sha256(image), words
+    for words in ([], ["--no-packed"]):
+        skblk("verify", path, "--stress", "--seconds", "300ms", "--yes-overwrite", *words)
+
+
+def test_file__read_only_and_blocks(bench):
+    image = bench.image("a.img", MIB, "ro")
+    path, _ = serve(bench, "serve-file", image, "--read-only", "--logical-block", "4096")
+    info = skblk("info", path, "--json").json()
+    assert info["read_only"] and info["block_bytes"] == 4096
+    skblk("write", "-", path, data=b"x" * 4096, status=DISK).says("read-only")
+
+
+def test_two_processes__share_a_disk(bench):
+    image = bench.image("a.img", 16 * MIB)
+    path, _ = serve(bench, "serve-file", image, "--queues", "2")
+    halves = [subprocess.Popen([SKBLK, "verify", str(path), "--stress", "--seconds", "2", "--queues",
+                                "2", "--offset", offset, "--length", "8M", "--yes-overwrite",
+                                "--json"], stdout=subprocess.PIPE) for offset in ("0", "8M")]
+    for half in halves:
+        output, _ = half.communicate(timeout=120)
+        assert half.returncode == OK and json.loads(output)["blocks_written"] > 0, output
+
+
+def test_faults__that_break_the_protocol(bench):
+    """Each lie ends the command with a line and a status by kind; nothing hangs."""
+    image = bench.image("a.img", MIB, "lies")
+    for number, (fault, statuses) in enumerate((
+            ("lie-id=0x4000@5", (BACKEND, TIMEOUT, DISK)), ("lie-twice@5", (BACKEND, TIMEOUT, DISK)),
+            ("lie-status=7@5", (BACKEND, TIMEOUT, DISK)), ("lie-no-status@5", (BACKEND, TIMEOUT, DISK)),
+            ("fail@3x1", (DISK,)), ("config-bytes=0", (BACKEND,)),
+            ("features=0", (BACKEND,)), ("lie-size=70000", (BACKEND, TIMEOUT)),
+            ("lie-request=99", (BACKEND, TIMEOUT)), ("mute", (TIMEOUT,)),
+            ("close-received@3", (TIMEOUT, BACKEND)), ("stall@4", (TIMEOUT,)))):
+        path, server = serve(bench, "serve-file", image, "--faults", fault, name="lie%d" % number)
+        done = subprocess.run([SKBLK, "read", str(path), "-", "--chunk", "4k", "--timeout", "500ms",
+                               "--reconnect", "200ms", "--recovery", "fail"], timeout=60,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        assert done.returncode in statuses, (fault, done.returncode, done.stderr)
+        assert done.stderr.startswith(b"skblk"), (fault, done.stderr)
+        server.kill()
+
+
+def test_faults__that_are_harmless(bench):
+    """Slow, in pieces, out of order, odd lengths: the content is right all the same."""
+    image = bench.image("a.img", MIB, "odd")
+    for number, fault in enumerate(("pieces=0", "slow=300", "hold=3", "lie-length=0",
+                                    "lie-length=4294967295", "slow-reply=30")):
+        path, server = serve(bench, "serve-file", image, "--faults", fault, name="odd%d" % number)
+        assert skblk("hash", path).text.split()[0] == sha256(image), fault
+        server.kill()
+
+
+def test_full__disk_is_an_error_and_loses_nothing(bench):
+    image = bench.image("a.img", 2 * MIB)
+    path, _ = serve(bench, "serve-file", image, "--faults", "full-at=1048576")
+    source = bench.image("source", 2 * MIB, "full")
+    skblk("write", source, path, "--chunk", "64k", "--depth", "4", status=DISK).says("failed")
+    skblk("write", source, path, "--length", "1M")
+    assert image.read_bytes()[:MIB] == source.read_bytes()[:MIB]
+
+
+def test_start__what_cannot_be_served(bench):
+    plain = bench.image("plain", 512)
+    for words, status, said in (
+            (["serve-file", bench.path("s"), bench.path("missing")], FILE, "no such file"),
+            (["serve-file", bench.path("s")], USAGE, "SOCKET FILE"),
+            (["serve-null", bench.path("s"), "--faults", "nonsense"], USAGE, "nonsense"),
+            (["serve-null", bench.path("no/such/folder/s")], FILE, "no/such/folder")):
+        skblk(*words, status=status).says(said)
+    path, _ = serve(bench, "serve-file", plain)
+    skblk("serve-null", path, status=FILE).says("somebody")
+    assert plain.stat().st_size == 512
+
+
+def test_watch__sees_a_restart(bench):
+    image = bench.image("a.img", MIB)
+    path, server = serve(bench, "serve-file", image)
+    with subprocess.Popen([SKBLK, "watch", str(path), "--count", "6", "--interval", "200ms", "--json"],
+                          stdout=subprocess.PIPE) as watch:
+        time.sleep(0.3)
+        server.kill()
+        server.start()
+        output, _ = watch.communicate(timeout=60)
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert len(lines) == 6 and lines[-1]["status"] == "ok" and lines[-1]["reconnects"] == 1, lines
+
+
+main(globals())
