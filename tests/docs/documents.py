@@ -422,7 +422,7 @@ FAULTS = {
         changed("docs/figures.md", r"^(\| a read, split ring, alone, ns \|) [\d.]+", r"\1 1.234"),
     ],
     "shell_is_explained": [
-        changed("README.md", r"`verify`", "`certify`"),
+        changed("README.md", r"`uptime`", "`downtime`"),
         changed("README.md", r"segments=", "pieces="),
     ],
     "picture_is_its_text": [
