@@ -8,8 +8,8 @@ called durable.  The load is `scrub`: random extents, several in flight.
   block_resize       the disk grows and shrinks
   blkdebug           the Nth request fails; requests are suspended
   werror, rerror     QEMU stops the machine instead, and goes on
-  throttle           requests become overdue
-  qemu-nbd           the storage behind the disk stalls, and dies
+  throttle           requests become overdue: a reset lets them go
+  qemu-nbd           the storage behind the disk stalls, and dies: a reset waits for it
   qom-set, drive_del the disk is taken away (device_del is refused on this bus: tested, too)
 """
 import json
@@ -208,6 +208,7 @@ def test_stop__at_a_full_disk_and_cont(folder):
 # -- Suspended requests --
 
 def test_suspended__for_less_than_the_timeout_is_a_pause(folder):
+    """For longer would hang QEMU: its reset waits for the request, and its monitor for the reset."""
     load = Load(folder, "suspended", 4, 5000)
     with Guest("timeout=20000 " + load.command + "stats; poweroff",
                disk(load.image, faults={})) as guest:
