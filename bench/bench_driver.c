@@ -207,21 +207,22 @@ static void prepare(void)
 /* Runs whole batches; nanoseconds for one request. */
 static double run(uint32_t batch, uint64_t requests)
 {
+    struct sk_block_queue *queue = bench.queue;
+    struct sk_block_request *end = bench.requests + batch;
     uint64_t rounds = requests / batch;
     uint64_t sector = 1;
-    uint64_t begin;
+    uint64_t begin = now_ns(NULL);
 
-    completed = 0;
-    begin = now_ns(NULL);
-    for (uint64_t i = 0; i < rounds; i++) {
-        for (uint32_t j = 0; j < batch; j++) {
+    for (uint64_t left = rounds; left > 0; left--) {
+        for (struct sk_block_request *request = bench.requests; request != end; request++) {
             sector = sector * 1664525u + 1013904223u;
-            bench.requests[j].sector = (sector & 0xffffff) & ~UINT64_C(7);
+            request->sector = sector & 0xfffff8;
         }
-        sk_block_submit(bench.queue, bench.batch, batch);
-        while (completed < (i + 1) * batch) {
-            must(sk_block_poll(bench.queue, 0, NULL), "poll");
-        }
+        completed = 0;
+        sk_block_submit(queue, bench.batch, batch);
+        do {
+            must(sk_block_poll(queue, 0, NULL), "poll");
+        } while (completed < batch);
     }
     return (double)(now_ns(NULL) - begin) / (double)(rounds * batch);
 }

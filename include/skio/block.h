@@ -77,12 +77,12 @@ struct sk_block_request {
     void *context; /* for the caller; not looked at */
 
     /* The result, valid in `complete` and after. */
-    enum sk_status status;
     uint64_t result_sector; /* ZONE_APPEND that succeeded: where the data begins */
+    enum sk_status status;
 
     /* Private. */
-    uint32_t parts;
-    uint8_t after; /* what is left to do when the last part ended */
+    uint16_t parts;
+    uint16_t after; /* what is left to do when the last part ended */
     uint32_t segment_index;
     uint32_t segment_offset;
     uint64_t bytes_left;

@@ -6,7 +6,8 @@
  *   virtio_blk.c         the driver: needs, probe, remove
  *   virtio_blk_config.c  features and configuration, checked
  *   virtio_blk_start.c   memory layout, start, stop, recovery
- *   virtio_blk_queue.c   a request's way: submit and poll
+ *   virtio_blk_queue.c   the short way of the usual request: submit and poll
+ *   virtio_blk_rest.c    all that leaves it
  *   virtio_blk_wait.c    sleeping until poll has something to do
  *   virtio_blk_check.c   which requests are accepted
  *   virtio_blk_part.c    cutting requests into parts
@@ -133,6 +134,7 @@ struct ski_blk_queue {
     struct ski_ring ring;
     uint16_t size; /* entries of the ring */
     bool notification_data;
+    bool special; /* NOTIFICATION_DATA or ORDER_PLATFORM: telling the device takes more */
     bool indirect;
     bool polling; /* inside poll: submit leaves publishing to it */
 
@@ -149,6 +151,9 @@ struct ski_blk_queue {
     /* Limits of one request, copied for the hot path. */
     bool read_only;
     uint32_t simple_last;      /* READ, or WRITE unless read-only */
+    uint64_t data_rest[2];     /* of a simple READ and WRITE's data descriptor: all that does not
+                                * depend on the slot and the length */
+    uint64_t sector_never;     /* bits that no sector has at which a request may begin */
     uint32_t segment_count_max;
     uint32_t segment_bytes_max;
     uint32_t simple_bytes_max; /* of a request that needs no second look; 0: all do */
@@ -165,12 +170,14 @@ struct ski_blk_queue {
     struct sk_block_request *refused;
     struct sk_block_request **refused_last;
     struct sk_block_request *flushing; /* written, and waiting for their flush to start */
+    struct sk_block_request *ended;    /* inside poll: waiting for their callback */
 
     /* Shared memory. */
     struct ski_ring_descriptor SKI_SHARED *chains;
     struct ski_blk_frame SKI_SHARED *frames;
     struct ski_blk_range SKI_SHARED *ranges;
     sk_daddr chains_address;
+    uint64_t table_bias; /* from the CPU's address of a slot's first data to its table's for the device */
     sk_daddr frames_address;
     sk_daddr ranges_address;
     struct sk_virtio_queue_layout layout; /* as the device was told */

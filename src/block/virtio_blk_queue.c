@@ -1,171 +1,221 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A request's way through one queue: checked, cut into parts that the device
- * takes, put into slots, published once for a batch, and completed by poll.
+ * The short way of a request through a queue: a read or write of one segment
+ * that the device takes whole, submitted while there is a slot, and answered
+ * with success.  Everything else leaves it, for virtio_blk_rest.c, at the place
+ * where it turns out to be something else.
  *
  * Everything the device answers is three loads: the used index, an id, a
  * status byte.  Each is made once and checked against private state.  Poll
  * takes first and calls back then: whatever callbacks submit was not published
  * yet while answers were believed.
  *
- * What every request passes is written once and compiled for each kind of
- * ring: `packed` is a constant wherever SKI_INLINE stands.
+ * The code is written once and compiled for each kind of ring: `packed` is a
+ * constant wherever SKI_INLINE stands.  No function is called in the middle of
+ * it, so that the compiler need not save registers.
  */
 #include "block/virtio_blk_slot.h"
 
 #include <skio/checked.h>
-
-/* Of polls that find something, every how manieth looks at the clock as well; a power of two. */
-#define POLLS_PER_LOOK 64u
 
 _Static_assert(SK_BLOCK_READ == SKI_BLK_TYPE_IN && SK_BLOCK_WRITE == SKI_BLK_TYPE_OUT,
                "the usual operations are their types");
 
 /* ---- Submit ------------------------------------------------------------------------------ */
 
-/* Puts a slot's data, of one segment, where the device will find it, and makes its chain known. */
-SKI_INLINE void add_simple_split(struct ski_blk_queue *queue, uint32_t slot,
-                                 const struct sk_dma_segment *segment, uint32_t flags)
-{
-    struct ski_ring_descriptor SKI_SHARED *data = queue->slots[slot].data;
+/* Where a request's data lies, checked. */
+struct simple {
+    uint64_t address;
+    uint32_t bytes;
+    uint32_t operation;
+};
 
-    ski_door_store64(&data->address, segment->address.raw);
-    ski_door_store64(&data->rest, ski_blk_link(queue, slot, 0, segment->bytes, flags));
-    ski_ring_split_add(&queue->ring.split, (uint16_t)slot);
+/* A whole request into a slot of a split ring: all that differs from the slot's last one. */
+SKI_INLINE void add_simple_split(struct ski_blk_queue *queue, uint32_t id,
+                                 const struct ski_blk_slot *slot, const struct simple *simple)
+{
+    struct ski_ring_descriptor SKI_SHARED *data = slot->data;
+
+    ski_door_store64(&data->address, simple->address);
+    ski_door_store64(&data->rest, (simple->bytes | queue->data_rest[simple->operation]) +
+                                      ((uint64_t)(id & queue->link_mask) << 48));
+    ski_ring_split_add(&queue->ring.split, (uint16_t)id);
 }
 
-SKI_INLINE void add_simple_packed(struct ski_blk_queue *queue, uint32_t slot,
-                                  const struct sk_dma_segment *segment, uint32_t flags)
+/* The same in a packed ring, with a table: one descriptor that points at it. */
+SKI_INLINE void add_simple_table(struct ski_blk_queue *queue, const struct ski_blk_slot *slot,
+                                 const struct simple *simple, uint64_t own)
 {
     struct ski_ring_packed *ring = &queue->ring.packed;
-    struct ski_ring_descriptor SKI_SHARED *data = queue->slots[slot].data;
+    struct ski_ring_descriptor SKI_SHARED *data = slot->data;
 
-    if (queue->indirect) {
-        ski_door_store64(&data->address, segment->address.raw);
-        ski_door_store64(&data->rest, ski_ring_packed_rest(segment->bytes, 0, flags));
-        ski_ring_packed_add(ring, 1, ski_blk_table_address(queue, slot), ski_blk_table_bytes(1),
-                            slot, SKI_RING_INDIRECT);
-        return;
+    ski_door_store64(&data->address, simple->address);
+    ski_door_store64(&data->rest, simple->bytes | queue->data_rest[simple->operation]);
+    ski_door_store64(&ring->descriptors[ring->next].address, (uintptr_t)data + queue->table_bias);
+    ski_ring_packed_add_rest(
+        ring, 1, own | ski_ring_packed_rest(ski_blk_table_bytes(1), 0, SKI_RING_INDIRECT));
+}
+
+/* And without: a chain of three, anywhere in the ring. */
+SKI_INLINE void add_simple_chain(struct ski_blk_queue *queue, const struct ski_blk_slot *slot,
+                                 const struct simple *simple, uint64_t own)
+{
+    struct ski_ring_packed *ring = &queue->ring.packed;
+    struct ski_ring_descriptor SKI_SHARED *first = &ring->descriptors[ring->next];
+    struct ski_ring_descriptor SKI_SHARED *data = first + 1;
+    struct ski_ring_descriptor SKI_SHARED *status = first + 2;
+    uint64_t frame = queue->frames_address.raw + ((uintptr_t)slot->frame - (uintptr_t)queue->frames);
+    uint64_t marks = 0; /* what changes in them at the ring's end */
+
+    ski_door_store64(&first->address, frame);
+    if (ring->next + 2 >= ring->size) {
+        status -= ring->size;
+        marks = ski_ring_packed_rest(0, 0, SKI_RING_PACKED_MARKS);
+        ski_door_store64(&status->rest, (own ^ marks) | ski_ring_packed_rest(1, 0, SKI_RING_WRITE));
+        if (ring->next + 1 >= ring->size) {
+            data -= ring->size;
+        } else {
+            marks = 0;
+        }
+    } else {
+        ski_door_store64(&status->rest, own | ski_ring_packed_rest(1, 0, SKI_RING_WRITE));
     }
-    ski_ring_packed_put(ring, SKI_BLK_CHAIN_DATA, segment->address.raw, segment->bytes, slot,
-                        flags | SKI_RING_NEXT);
-    ski_ring_packed_put(ring, SKI_BLK_CHAIN_DATA + 1, ski_blk_status_address(queue, slot), 1, slot,
-                        SKI_RING_WRITE);
-    ski_ring_packed_add(ring, SKI_BLK_CHAIN_FIXED + 1, ski_blk_frame_address(queue, slot),
-                        sizeof(struct ski_blk_header), slot, SKI_RING_NEXT);
+    ski_door_store64(&status->address, frame + offsetof(struct ski_blk_frame, status));
+    ski_door_store64(&data->address, simple->address);
+    ski_door_store64(&data->rest,
+                     (own ^ marks) | simple->bytes | queue->data_rest[simple->operation]);
+    ski_ring_packed_add_rest(
+        ring, SKI_BLK_CHAIN_FIXED + 1,
+        own | ski_ring_packed_rest(sizeof(struct ski_blk_header), 0, SKI_RING_NEXT));
 }
 
 /*
- * The usual request: a read or write of one segment that the device takes
- * whole.  True: it is in the next slot, of which there is one.  False: look at
- * it in full; nothing was done.
+ * The usual request.  True: it is in the next slot, of which there is one.
+ * False: look at it in full; nothing was done.
  */
 SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_request *request,
                              bool packed)
 {
     const struct sk_dma_segment *segment = request->segments;
-    uint32_t operation = request->operation;
+    struct simple simple = { .operation = request->operation };
+    uint64_t sector = request->sector;
     uint32_t id = ski_blk_next_slot(queue);
     struct ski_blk_slot *slot = &queue->slots[id];
+    struct ski_blk_frame SKI_SHARED *frame;
 
-    if (operation > queue->simple_last || request->flags != 0 || request->segment_count != 1 ||
-        segment == NULL || segment->bytes - 1 >= queue->simple_bytes_max ||
-        (segment->bytes & queue->block_mask) != 0 || (request->sector & queue->sector_mask) != 0 ||
-        !sk_checked_range(request->sector, segment->bytes / SK_BLOCK_SECTOR_BYTES,
-                          queue->capacity_sectors)) {
+    if (simple.operation > queue->simple_last || request->flags != 0 ||
+        request->segment_count != 1 || segment == NULL || slot->segments != 1) {
         return false;
     }
-    if (slot->segments != 1) {
-        ski_blk_end_chain(queue, id, 1);
+    simple.address = segment->address.raw;
+    simple.bytes = segment->bytes;
+    if (simple.bytes - 1 >= queue->simple_bytes_max || (simple.bytes & queue->block_mask) != 0 ||
+        (sector & queue->sector_never) != 0 ||
+        sector + simple.bytes / SK_BLOCK_SECTOR_BYTES > queue->capacity_sectors) {
+        return false;
     }
-    queue->free_count--;
-    slot->request = request;
-    slot->bytes = segment->bytes;
-    slot->tick = queue->tick;
-    slot->whole = true;
     request->status = SK_OK;
     request->parts = 1;
     request->after = 0;
     request->bytes_left = 0;
-    ski_door_store64(&slot->frame->header.type, operation);
-    ski_door_store64(&slot->frame->header.sector, request->sector);
-    ski_door_store8(&slot->frame->status, SKI_BLK_STATUS_POISON);
-    if (packed) {
-        add_simple_packed(queue, id, segment, operation == SK_BLOCK_READ ? SKI_RING_WRITE : 0);
+    frame = slot->frame;
+    ski_door_store64(&frame->header.type, simple.operation);
+    ski_door_store64(&frame->header.sector, sector);
+    ski_door_store8(&frame->status, SKI_BLK_STATUS_POISON);
+    queue->free_count--;
+    slot->request = request;
+    slot->bytes = simple.bytes;
+    slot->tick = queue->tick;
+    slot->whole = true;
+    if (!packed) {
+        add_simple_split(queue, id, slot, &simple);
     } else {
-        add_simple_split(queue, id, segment, operation == SK_BLOCK_READ ? SKI_RING_WRITE : 0);
+        uint64_t own = ski_ring_packed_rest(0, id, queue->ring.packed.next_marks);
+
+        if (queue->indirect) {
+            add_simple_table(queue, slot, &simple, own);
+        } else {
+            add_simple_chain(queue, slot, &simple, own);
+        }
     }
     return true;
 }
 
-/* It ends without an answer of the device, at the next poll. */
-static void end_refused(struct ski_blk_queue *queue, struct sk_block_request *request)
-{
-    ski_blk_count_error(queue, request);
-    ski_blk_append(&queue->refused_last, request);
-}
-
-static void start(struct ski_blk_queue *queue, struct sk_block_request *request)
-{
-    enum sk_status status;
-
-    request->parts = 0;
-    request->after = ski_block_latency_take(&queue->queue, request);
-    request->segment_index = 0;
-    request->segment_offset = 0;
-    request->bytes_left = 0;
-    request->next_sector = request->sector;
-    status = ski_blk_check(queue, request);
-    request->status = status == SK_ERR_AGAIN ? SK_OK : status;
-    if (status != SK_OK) {
-        queue->queue.statistics.refused += status != SK_ERR_AGAIN;
-        end_refused(queue, request);
-    } else if (queue->waiting != NULL || !ski_blk_issue(queue, request)) {
-        ski_blk_append(&queue->waiting_last, request);
-    } else if (request->parts == 0) { /* not even its first part fits the device's limits */
-        queue->queue.statistics.refused++;
-        end_refused(queue, request);
-    }
-}
-
-/* Tells the device of what was added, if there is something. */
-SKI_INLINE void publish(struct ski_blk_queue *queue, bool packed)
+/* Tells the device of what was added; there is something. */
+SKI_INLINE void tell(struct ski_blk_queue *queue, bool packed)
 {
     struct sk_virtio_transport *transport = queue->transport;
-    uint32_t data = queue->queue.index;
-    bool wanted;
 
-    if (packed ? queue->ring.packed.unpublished == 0
-               : queue->ring.split.added == queue->ring.split.published) {
-        return;
-    }
-    wanted = packed ? ski_ring_packed_publish(&queue->ring.packed)
-                    : ski_ring_split_publish(&queue->ring.split);
-    if (!wanted) {
+    if (queue->special) {
+        ski_blk_publish(queue);
+    } else if (packed ? ski_ring_packed_publish(&queue->ring.packed, false)
+                      : ski_ring_split_publish(&queue->ring.split, false)) {
+        queue->queue.statistics.notifications++;
+        transport->ops->notify(transport, queue->queue.index);
+    } else {
         queue->queue.statistics.notifications_avoided++;
-        return;
     }
-    if (queue->notification_data) {
-        data |= ski_ring_position(&queue->ring) << 16;
-    }
-    queue->queue.statistics.notifications++;
-    transport->ops->notify(transport, data);
 }
 
+/* The rest of some requests, of which the first is unusual, or finds no slot. */
+SKI_INLINE void submit_rest(struct ski_blk_queue *queue, struct sk_block_request *const *requests,
+                            uint32_t count, bool packed)
+{
+    bool ready = ski_blk_is_ready(queue);
+
+    for (uint32_t i = 0; i < count; i++) {
+        bool room = ready && queue->waiting == NULL && queue->free_count > 0;
+
+        if (room && queue->slots[ski_blk_next_slot(queue)].segments != 1) {
+            ski_blk_end_chain(queue, ski_blk_next_slot(queue), 1);
+        }
+        if (!room || !start_simple(queue, requests[i], packed)) {
+            ski_blk_start_request(queue, requests[i]);
+        }
+    }
+    if (ready && !queue->polling) {
+        ski_blk_publish(queue);
+    }
+}
+
+SKI_APART static void submit_rest_split(struct ski_blk_queue *queue,
+                                        struct sk_block_request *const *requests, uint32_t count)
+{
+    submit_rest(queue, requests, count, false);
+}
+
+SKI_APART static void submit_rest_packed(struct ski_blk_queue *queue,
+                                         struct sk_block_request *const *requests, uint32_t count)
+{
+    submit_rest(queue, requests, count, true);
+}
+
+/*
+ * What waits is not overtaken: it waits for a slot, or (on a disk with zones)
+ * for another part, and then no request is usual.
+ */
 SKI_INLINE void submit(struct sk_block_queue *face, struct sk_block_request *const *requests,
                        uint32_t count, bool packed)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
     bool ready = ski_blk_is_ready(queue);
 
-    for (uint32_t i = 0; i < count; i++) {
-        if (!ready || queue->free_count == 0 || queue->waiting != NULL ||
-            !start_simple(queue, requests[i], packed)) {
-            start(queue, requests[i]);
-        }
+    if (count == 0) {
+        return;
     }
-    if (!queue->polling && ready) {
-        publish(queue, packed);
+    do {
+        if (!ready || queue->free_count == 0 || !start_simple(queue, *requests, packed)) {
+            if (packed) {
+                submit_rest_packed(queue, requests, count);
+            } else {
+                submit_rest_split(queue, requests, count);
+            }
+            return;
+        }
+        requests++;
+    } while (--count > 0);
+    if (!queue->polling) {
+        tell(queue, packed);
     }
 }
 
@@ -181,133 +231,34 @@ void ski_blk_submit_packed(struct sk_block_queue *face, struct sk_block_request 
     submit(face, requests, count, true);
 }
 
-/* Requests that waited for a slot, in their order. */
-static void issue_waiting(struct ski_blk_queue *queue)
+void ski_blk_publish(struct ski_blk_queue *queue)
 {
-    while (queue->waiting != NULL && ski_blk_issue(queue, queue->waiting)) {
-        struct sk_block_request *request = queue->waiting;
+    struct sk_virtio_transport *transport = queue->transport;
+    uint32_t data = queue->queue.index;
 
-        queue->waiting = request->next;
-        if (queue->waiting == NULL) {
-            queue->waiting_last = &queue->waiting;
-        }
-        if (request->parts == 0) { /* failed with nothing at the device */
-            end_refused(queue, request);
-        }
-    }
-}
-
-/* ---- Completion -------------------------------------------------------------------------- */
-
-static enum sk_status status_of(const struct ski_blk_queue *queue, uint8_t answer)
-{
-    switch (answer) {
-    case SKI_BLK_STATUS_OK:
-        return SK_OK;
-    case SKI_BLK_STATUS_IOERR:
-        return SK_ERR_IO;
-    case SKI_BLK_STATUS_UNSUPP:
-        return SK_ERR_UNSUPPORTED;
-    default:
-        return ski_blk_zone_status(queue, answer);
-    }
-}
-
-static void count_part(struct ski_blk_queue *queue, enum sk_block_operation operation,
-                       uint32_t bytes, enum sk_status status)
-{
-    struct sk_block_statistics *statistics = &queue->queue.statistics;
-
-    statistics->parts++;
-    if (status != SK_OK) {
+    if (!ski_ring_has_news(&queue->ring)) {
         return;
     }
-    if (operation == SK_BLOCK_READ) {
-        statistics->bytes_read += bytes;
-    } else if (operation == SK_BLOCK_WRITE || operation == SK_BLOCK_ZONE_APPEND) {
-        statistics->bytes_written += bytes;
-    } else if (ski_blk_range_limits(queue, operation) != NULL) {
-        statistics->bytes_cleared += bytes;
+    if (!ski_ring_publish(&queue->ring)) {
+        queue->queue.statistics.notifications_avoided++;
+        return;
     }
+    if (queue->notification_data) {
+        data |= ski_ring_position(&queue->ring) << 16;
+    }
+    queue->queue.statistics.notifications++;
+    transport->ops->notify(transport, data);
 }
 
-/* The second half of FUA writes: for each of them a slot has just become free. */
-static void start_flushes(struct ski_blk_queue *queue)
-{
-    static const struct ski_blk_part flush = { .type = SKI_BLK_TYPE_FLUSH };
-
-    while (queue->flushing != NULL) {
-        struct sk_block_request *request = queue->flushing;
-
-        queue->flushing = request->next;
-        ski_blk_start_slot(queue, request, &flush);
-    }
-}
-
-/* Frees the slot of a part that ended; true if its request has ended with it. */
-static bool end_part(struct ski_blk_queue *queue, uint32_t id, enum sk_status status)
-{
-    struct sk_block_request *request = queue->slots[id].request;
-
-    queue->slots[id].request = NULL;
-    queue->free_slots[queue->free_count++] = (uint16_t)id;
-    if (request->status == SK_OK) {
-        request->status = status;
-    }
-    request->parts--;
-    if (request->parts != 0) {
-        return false;
-    }
-    if (request->bytes_left != 0) {
-        return request != queue->waiting; /* the waiting list has it, and goes on or ends it */
-    }
-    if ((request->after & SKI_BLOCK_AFTER_FLUSH) != 0 && request->status == SK_OK) {
-        request->after &= (uint8_t)~SKI_BLOCK_AFTER_FLUSH;
-        request->next = queue->flushing;
-        queue->flushing = request;
-        return false;
-    }
-    return true;
-}
+/* ---- Poll -------------------------------------------------------------------------------- */
 
 /*
- * Ends a part by the device's answer, if it is not just a whole request that
- * went well.  The request that ended with it, or NULL; the slot stays in
- * flight, and ends with the rest, if the answer was none and the device was stopped.
+ * Ends the request whose slot the device says it is done with: `id` comes from
+ * the device.  False: it is not just a whole request that went well; *out_odd
+ * says what was seen, and nothing was done.
  */
-static struct sk_block_request *end_unusual(struct ski_blk_queue *queue, uint32_t id,
-                                            uint8_t answer)
-{
-    struct sk_block_request *request = queue->slots[id].request;
-    enum sk_status status = status_of(queue, answer);
-
-    if (status == SK_ERR_MALFORMED) {
-        ski_blk_violated(queue, "completion without an answer: status", answer);
-        return NULL;
-    }
-    if (status == SK_OK && request->operation == SK_BLOCK_ZONE_APPEND &&
-        !ski_blk_take_append(queue, id)) {
-        ski_blk_violated(queue, "appended outside of the zone; id", id);
-        return NULL;
-    }
-    count_part(queue, request->operation, queue->slots[id].bytes, status);
-    if (!end_part(queue, id, status)) {
-        return NULL;
-    }
-    if ((request->after & SKI_BLOCK_AFTER_TIME) != 0) {
-        ski_block_latency_end(&queue->queue, request);
-    }
-    ski_blk_count_error(queue, request);
-    return request;
-}
-
-/*
- * Ends the part that the device says it is done with: `id` comes from the
- * device.  Stores the request that ended with it, or NULL.  False: the device
- * broke the protocol and was stopped.
- */
-SKI_INLINE bool end_slot(struct ski_blk_queue *queue, uint32_t id, bool packed,
-                         struct sk_block_request **out_ended)
+SKI_INLINE bool end_simple(struct ski_blk_queue *queue, uint32_t id,
+                           struct sk_block_request **out_request, struct ski_blk_odd *out_odd)
 {
     struct sk_block_statistics *statistics = &queue->queue.statistics;
     struct ski_blk_slot *slot = &queue->slots[id];
@@ -315,246 +266,104 @@ SKI_INLINE bool end_slot(struct ski_blk_queue *queue, uint32_t id, bool packed,
     uint8_t answer;
 
     if (id >= queue->slot_limit || slot->request == NULL) {
-        ski_blk_violated(queue, "completion of a request that is not outstanding: id", id);
+        *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_ID, id };
         return false;
-    }
-    if (packed) {
-        ski_ring_packed_skip(&queue->ring.packed,
-                             queue->indirect ? 1 : slot->segments + SKI_BLK_CHAIN_FIXED);
     }
     request = slot->request;
     answer = ski_door_load8(&slot->frame->status);
     if (answer != SKI_BLK_STATUS_OK || !slot->whole) {
-        *out_ended = end_unusual(queue, id, answer);
-        return slot->request == NULL;
+        *out_odd = (struct ski_blk_odd){ answer, id };
+        return false;
     }
     slot->request = NULL;
     queue->free_slots[queue->free_count++] = (uint16_t)id;
-    statistics->parts++;
     if (request->operation == SK_BLOCK_READ) {
         statistics->bytes_read += slot->bytes;
     } else {
         statistics->bytes_written += slot->bytes;
     }
-    *out_ended = request;
+    *out_request = request;
     return true;
 }
 
-/* Requests that ended and wait for their callback, in order. */
-struct ended {
-    struct sk_block_request **last;
-    uint32_t count;
-};
-
-SKI_INLINE void append_ended(struct ended *ended, struct sk_block_request *request)
-{
-    *ended->last = request;
-    ended->last = &request->next;
-    ended->count++;
-}
-
-SKI_INLINE void harvest_split(struct ski_blk_queue *queue, uint32_t budget, struct ended *ended)
+/* Takes what the device used, up to `budget` requests.  False: it met something odd. */
+SKI_INLINE bool harvest_split(struct ski_blk_queue *queue, uint32_t budget,
+                              struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
 {
     struct ski_ring_split *ring = &queue->ring.split;
-    uint16_t pending;
+    uint32_t pending;
 
     if (ski_ring_split_pending(ring, &pending) != SK_OK) {
-        ski_blk_violated(queue, "more completions than requests:", pending);
-        return;
+        *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_INDEX, pending };
+        return false;
     }
-    for (; pending > 0 && ended->count < budget; pending--) {
+    if (budget - 1 < pending) { /* 0: all */
+        pending = budget;
+    }
+    for (; ended->count < pending; ended->count++) {
         struct sk_block_request *request;
 
-        if (!end_slot(queue, ski_ring_split_take(ring), false, &request)) {
-            return;
+        if (!end_simple(queue, ski_ring_split_take(ring), &request, out_odd)) {
+            return false;
         }
-        if (request != NULL) {
-            append_ended(ended, request);
-        }
+        *ended->last = request;
+        ended->last = &request->next;
     }
+    return true;
 }
 
-/* Parts that end no request are bounded too: each needs a slot in flight. */
-SKI_INLINE void harvest_packed(struct ski_blk_queue *queue, uint32_t budget, struct ended *ended)
+SKI_INLINE bool harvest_packed(struct ski_blk_queue *queue, uint32_t budget,
+                               struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
 {
     struct ski_ring_packed *ring = &queue->ring.packed;
 
-    while (ended->count < budget && ski_ring_packed_is_used(ring)) {
+    while (ski_ring_packed_is_used(ring)) {
+        uint32_t id = ski_ring_packed_id(ring);
         struct sk_block_request *request;
 
-        if (!end_slot(queue, ski_ring_packed_id(ring), true, &request)) {
-            return;
+        if (!end_simple(queue, id, &request, out_odd)) {
+            return false;
         }
-        if (request != NULL) {
-            append_ended(ended, request);
-        }
-    }
-}
-
-/* Moves up to `budget` refused requests behind those that ended; returns how many. */
-static uint32_t take_refused(struct ski_blk_queue *queue, uint32_t budget,
-                             struct sk_block_request ***last)
-{
-    uint32_t count = 0;
-
-    while (queue->refused != NULL && count < budget) {
-        struct sk_block_request *request = queue->refused;
-
-        queue->refused = request->next;
-        ski_blk_append(last, request);
-        count++;
-    }
-    if (queue->refused == NULL) {
-        queue->refused_last = &queue->refused;
-    }
-    return count;
-}
-
-/* Calls back; a callback may submit again, or give the request's memory away. */
-SKI_INLINE void finish(struct ski_blk_queue *queue, struct sk_block_request *list, uint32_t count)
-{
-    queue->queue.statistics.requests += count;
-    for (; count > 0; count--) {
-        struct sk_block_request *request = list;
-
-        list = request->next;
-        request->complete(request);
-    }
-}
-
-void ski_blk_finish_refused(struct ski_blk_queue *queue)
-{
-    struct sk_block_request *list = NULL;
-    struct sk_block_request **last = &list;
-    uint32_t count = take_refused(queue, UINT32_MAX, &last);
-
-    finish(queue, list, count);
-}
-
-/* The status that requests at a stopped device end with. */
-static enum sk_status stopped_status(const struct ski_blk *blk)
-{
-    return blk->block.state == SK_BLOCK_STATE_IN_DOUBT ? SK_ERR_IN_DOUBT : blk->reason;
-}
-
-static void drain_slots(struct ski_blk_queue *queue, uint32_t budget, struct ended *ended)
-{
-    enum sk_status status = stopped_status(queue->blk);
-
-    for (uint32_t id = 0; id < queue->slot_limit && ended->count < budget; id++) {
-        struct sk_block_request *request = queue->slots[id].request;
-
-        if (request == NULL) {
-            continue;
-        }
-        if (request->status == SK_OK || status == SK_ERR_IN_DOUBT) {
-            request->status = status;
-        }
-        if (end_part(queue, id, status)) {
-            ski_blk_count_error(queue, request);
-            append_ended(ended, request);
+        ski_ring_packed_skip(ring, ski_blk_descriptors_of(queue, id));
+        *ended->last = request;
+        ended->last = &request->next;
+        if (++ended->count == budget) { /* never, if it is 0: as many as are in flight */
+            break;
         }
     }
-}
-
-/* Only after the slots: a request in parts is in both places. */
-static void drain_waiting(struct ski_blk_queue *queue, uint32_t budget, struct ended *ended)
-{
-    while (queue->waiting != NULL && ended->count < budget) {
-        struct sk_block_request *request = queue->waiting;
-
-        queue->waiting = request->next;
-        if (queue->waiting == NULL) {
-            queue->waiting_last = &queue->waiting;
-        }
-        if (request->status == SK_OK) {
-            request->status = SK_ERR_BROKEN;
-        }
-        ski_blk_count_error(queue, request);
-        append_ended(ended, request);
-    }
-}
-
-uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget)
-{
-    struct sk_block_request *list = NULL;
-    struct ended ended = { &list, 0 };
-    bool polling = queue->polling;
-
-    queue->polling = true;
-    drain_slots(queue, budget, &ended);
-    if (queue->free_count == queue->depth) {
-        drain_waiting(queue, budget, &ended);
-    }
-    finish(queue, list, ended.count);
-    queue->polling = polling;
-    return ended.count;
-}
-
-/* ---- Poll -------------------------------------------------------------------------------- */
-
-/* What poll does now and then, or when nothing was used. */
-static void look(struct ski_blk_queue *queue)
-{
-    ski_blk_look_at_clock(queue);
-    ski_blk_look_at_events(queue);
+    return true;
 }
 
 SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
                                uint32_t *out_completed, bool packed)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
-    struct sk_block_request *list;
-    struct ended ended = { &list, 0 };
-    uint32_t state;
+    struct ski_blk_ended ended = { &queue->ended, 0 };
+    struct ski_blk_odd odd = { SKI_BLK_ODD_NOT, 0 };
 
-    if (queue->polling) {
-        if (out_completed != NULL) {
-            *out_completed = 0;
-        }
-        return SK_ERR_BUSY;
+    if (queue->polling || queue->refused != NULL || queue->waiting != NULL ||
+        !ski_blk_is_ready(queue) ||
+        !(packed ? harvest_packed(queue, budget, &ended, &odd)
+                 : harvest_split(queue, budget, &ended, &odd)) ||
+        ended.count == 0 || queue->queue.statistics.polls % SKI_BLK_POLLS_PER_LOOK == 0) {
+        return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
     }
-    queue->polling = true;
     queue->queue.statistics.polls++;
-    budget = budget == 0 ? queue->depth : budget;
-    if (queue->refused != NULL) {
-        struct sk_block_request **last = &list;
-
-        ended.count = take_refused(queue, budget, &last);
-        ended.last = last;
-    }
-    if (ski_blk_is_ready(queue)) {
-        if (packed) {
-            harvest_packed(queue, budget, &ended);
-        } else {
-            harvest_split(queue, budget, &ended);
-        }
-        if (ended.count == 0 || queue->queue.statistics.polls % POLLS_PER_LOOK == 0) {
-            look(queue);
-        }
-        if (queue->flushing != NULL) {
-            start_flushes(queue);
-        }
-        if (queue->waiting != NULL) {
-            issue_waiting(queue);
-        }
-    }
-    finish(queue, list, ended.count);
-    state = atomic_load_explicit(&queue->blk->block.state, memory_order_acquire);
-    if (state == SK_BLOCK_STATE_READY) {
-        publish(queue, packed);
-    } else if (state != SK_BLOCK_STATE_RESETTING) {
-        ended.count += ski_blk_drain(queue, budget - ended.count);
-    }
-    queue->polling = false;
-    queue->queue.statistics.polls_empty += ended.count == 0;
+    queue->queue.statistics.parts += ended.count;
     if (out_completed != NULL) {
         *out_completed = ended.count;
     }
-    if (state == SK_BLOCK_STATE_READY || state == SK_BLOCK_STATE_RESETTING) {
-        return SK_OK;
+    queue->polling = true;
+    ski_blk_finish(queue, ended);
+    queue->polling = false;
+    if (!ski_blk_is_ready(queue)) {
+        return ski_blk_poll_status(queue);
     }
-    return state == SK_BLOCK_STATE_IN_DOUBT ? SK_ERR_IN_DOUBT : SK_ERR_BROKEN;
+    if (packed ? queue->ring.packed.unpublished != 0
+               : queue->ring.split.added != queue->ring.split.published) {
+        tell(queue, packed);
+    }
+    return SK_OK;
 }
 
 enum sk_status ski_blk_poll_split(struct sk_block_queue *face, uint32_t budget,

@@ -99,6 +99,10 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
     if (queue->refused == NULL) { /* those of an earlier life still want their callback */
         queue->refused_last = &queue->refused;
     }
+    queue->table_bias = queue->chains_address.raw - (uintptr_t)queue->slots[0].data;
+    queue->special =
+        queue->notification_data ||
+        (queue->ring.is_packed ? queue->ring.packed.device_order : queue->ring.split.device_order);
     queue->config_events_seen = queue->blk->config_events;
     queue->next_tick_ns = 0;
     ski_ring_interrupts_off(&queue->ring);
@@ -154,6 +158,14 @@ void ski_blk_start_slot(struct ski_blk_queue *queue, struct sk_block_request *re
     } else {
         ski_ring_split_add(&queue->ring.split, (uint16_t)slot);
     }
+}
+
+uint64_t ski_blk_data_rest(const struct ski_blk_queue *queue, uint32_t flags)
+{
+    if (!queue->ring.is_packed) {
+        return ski_blk_link(queue, 0, 0, 0, flags);
+    }
+    return ski_ring_packed_rest(0, 0, queue->indirect ? flags : flags | SKI_RING_NEXT);
 }
 
 void ski_blk_put_segment(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,

@@ -78,6 +78,9 @@ static inline uint64_t ski_blk_link(const struct ski_blk_queue *queue, uint32_t 
                          (slot & queue->link_mask) + SKI_BLK_CHAIN_DATA + 1 + index);
 }
 
+/* What does not depend on slot and length in the second half of the data of a chain that has one. */
+uint64_t ski_blk_data_rest(const struct ski_blk_queue *queue, uint32_t flags);
+
 /* One data segment; `flags` is SKI_RING_WRITE or nothing. */
 void ski_blk_put_segment(struct ski_blk_queue *queue, uint32_t slot, uint32_t index,
                          uint64_t address, uint32_t bytes, uint32_t flags);
@@ -148,6 +151,67 @@ bool ski_blk_issue(struct ski_blk_queue *queue, struct sk_block_request *request
  */
 bool ski_blk_is_repeatable(const struct ski_blk_queue *queue,
                            const struct sk_block_request *request);
+
+/* Looks at a request in full, and issues, queues or refuses it. */
+void ski_blk_start_request(struct ski_blk_queue *queue, struct sk_block_request *request);
+
+/* Tells the device of what was added, if there is something. */
+void ski_blk_publish(struct ski_blk_queue *queue);
+
+/* Of polls that find something, every how manieth looks at the clock as well; a power of two. */
+#define SKI_BLK_POLLS_PER_LOOK 64u
+
+/* Requests that ended and wait for their callback, in order, from queue->ended on. */
+struct ski_blk_ended {
+    struct sk_block_request **last;
+    uint32_t count;
+};
+
+/* Calls back; a callback may submit again, or give the request's memory away. */
+SKI_INLINE void ski_blk_finish(struct ski_blk_queue *queue, struct ski_blk_ended ended)
+{
+    struct sk_block_request *next;
+
+    *ended.last = NULL;
+    queue->queue.statistics.requests += ended.count;
+    next = queue->ended;
+    while (next != NULL) {
+        struct sk_block_request *request = next;
+
+        next = request->next;
+        request->complete(request);
+    }
+}
+
+/*
+ * What poll's short way saw and could not deal with: an answer (below the
+ * others) and the slot in flight that it is for, or what broke the protocol.
+ */
+struct ski_blk_odd {
+    uint32_t what;
+    uint32_t value;
+};
+
+#define SKI_BLK_ODD_NOT   0x100u /* there is nothing odd */
+#define SKI_BLK_ODD_ID    0x101u /* no slot, or none in flight */
+#define SKI_BLK_ODD_INDEX 0x102u /* so many completions: more than are at the device */
+
+/*
+ * Goes on where poll's short way stopped, with what it has taken so far and
+ * what it saw.  Returns what poll does.
+ */
+enum sk_status ski_blk_poll_rest(struct ski_blk_queue *queue, uint32_t budget,
+                                 uint32_t *out_completed, struct ski_blk_ended ended,
+                                 struct ski_blk_odd odd);
+
+/* What poll returns in the device's state of now. */
+enum sk_status ski_blk_poll_status(const struct ski_blk_queue *queue);
+
+/* How many places of a packed ring a slot's chain takes. */
+static inline uint32_t ski_blk_descriptors_of(const struct ski_blk_queue *queue, uint32_t slot)
+{
+    return queue->indirect ? 1u : queue->slots[slot].segments + SKI_BLK_CHAIN_FIXED;
+}
 
 /* The device broke the protocol: says so and stops it. */
 void ski_blk_violated(struct ski_blk_queue *queue, const char *what, uint32_t value);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory layout, start, stop and recovery of the virtio block driver. */
-#include "block/virtio_blk.h"
+#include "block/virtio_blk_slot.h"
 
 #include "base/bytes.h"
 
@@ -40,13 +40,14 @@ struct queue_layout {
     uint64_t bytes;
 };
 
-/* As for a legacy ring with indirect tables, whatever the device will offer. */
-static void lay_out_queue(uint32_t size, uint32_t segment_count, struct queue_layout *out_layout)
+/* With indirect tables, whatever the device will offer. */
+static void lay_out_queue(uint32_t size, uint32_t segment_count, uint32_t ring_alignment,
+                          struct queue_layout *out_layout)
 {
     uint64_t chain_bytes =
         (uint64_t)(segment_count + SKI_BLK_CHAIN_FIXED) * sizeof(struct ski_ring_descriptor);
 
-    ski_ring_split_lay_out(size, QUEUE_ALIGNMENT, &out_layout->ring);
+    ski_ring_split_lay_out(size, ring_alignment, &out_layout->ring);
     out_layout->frames = align_up(out_layout->ring.bytes, 64);
     out_layout->ranges = out_layout->frames + (uint64_t)size * sizeof(struct ski_blk_frame);
     out_layout->tables =
@@ -66,7 +67,7 @@ void ski_blk_memory_for(const struct sk_virtio_blk_options *options,
     struct queue_layout layout;
     uint64_t count = options->queue_count;
 
-    lay_out_queue(options->queue_size, options->segment_count, &layout);
+    lay_out_queue(options->queue_size, options->segment_count, QUEUE_ALIGNMENT, &layout);
     out_memory->queue_bytes = layout.bytes;
     out_memory->buffer_bytes = count * layout.bytes + SCRATCH_BYTES;
     out_memory->private_bytes = align_up(count * sizeof(struct ski_blk_queue), PRIVATE_ALIGNMENT) +
@@ -145,14 +146,16 @@ static void place_queue(struct ski_blk_queue *queue, uint32_t size)
     struct ski_blk *blk = queue->blk;
     struct ski_blk_memory memory;
     struct queue_layout layout;
+    uint32_t alignment = blk->virtio.transport->ring_alignment;
     uint64_t offset;
     uint8_t *base;
 
+    alignment = alignment == 0 ? SKI_BLK_LINE_BYTES : alignment;
     ski_blk_memory_for(&blk->options, &memory);
     offset = queue->queue.index * memory.queue_bytes;
     base = blk->buffer + offset;
     queue->size = (uint16_t)size;
-    lay_out_queue(size, blk->options.segment_count, &layout);
+    lay_out_queue(size, blk->options.segment_count, alignment, &layout);
     init_ring(queue, base, &layout.ring);
     queue->frames = (struct ski_blk_frame SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
         base + layout.frames);
@@ -238,9 +241,12 @@ static enum sk_status start_queue(struct ski_blk_queue *queue)
     queue->zone_write_bytes = info->zones.write_bytes;
     queue->simple_bytes_max = queue->zone_sectors == 0 ? queue->segment_bytes_max : 0;
     queue->read_only = info->read_only;
+    queue->data_rest[SK_BLOCK_READ] = ski_blk_data_rest(queue, SKI_RING_WRITE);
+    queue->data_rest[SK_BLOCK_WRITE] = ski_blk_data_rest(queue, 0);
     queue->simple_last = info->read_only ? SK_BLOCK_READ : SK_BLOCK_WRITE;
     queue->block_mask = info->block_bytes - 1;
     queue->sector_mask = info->block_bytes / SK_BLOCK_SECTOR_BYTES - 1;
+    queue->sector_never = queue->sector_mask | ~(UINT64_MAX / SK_BLOCK_SECTOR_BYTES);
     ski_blk_queue_reset(queue);
     queue->queue.ops = queue->ring.is_packed ? &ski_blk_packed_ops : &ski_blk_split_ops;
     if (queue->queue.index == 0) {

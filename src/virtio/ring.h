@@ -28,8 +28,8 @@ static inline bool ski_ring_has_news(const struct ski_ring *ring)
 /* Tells the device; true if it wants a notification. */
 static inline bool ski_ring_publish(struct ski_ring *ring)
 {
-    return ring->is_packed ? ski_ring_packed_publish(&ring->packed)
-                           : ski_ring_split_publish(&ring->split);
+    return ring->is_packed ? ski_ring_packed_publish(&ring->packed, ring->packed.device_order)
+                           : ski_ring_split_publish(&ring->split, ring->split.device_order);
 }
 
 static inline void ski_ring_interrupts_off(struct ski_ring *ring)
@@ -52,7 +52,7 @@ static inline bool ski_ring_interrupts_on(struct ski_ring *ring)
 static inline uint32_t ski_ring_position(const struct ski_ring *ring)
 {
     return ring->is_packed ? ring->packed.next | ski_ring_packed_wrap(&ring->packed) << 15
-                           : ring->split.added;
+                           : ring->split.added & 0xffff;
 }
 
 #endif

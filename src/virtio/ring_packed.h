@@ -41,12 +41,12 @@ struct ski_ring_packed {
     sk_le32 SKI_SHARED *device_event;
     struct ski_ring_descriptor SKI_SHARED *held; /* the descriptor that is kept back, */
     uint64_t held_rest;                          /* and what it lacks */
-    uint16_t size;
-    uint16_t next;        /* position of the next descriptor to make available */
-    uint16_t taken;       /* position of the next descriptor to be used */
-    uint16_t unpublished; /* descriptors since the last publish */
-    uint16_t next_marks;  /* of MARKS, what a descriptor at `next` has when it is available, */
-    uint16_t taken_marks; /* and one at `taken` when it is used; both flip at the ring's end */
+    uint32_t size;
+    uint32_t next;        /* position of the next descriptor to make available */
+    uint32_t taken;       /* position of the next descriptor to be used */
+    uint32_t unpublished; /* descriptors since the last publish */
+    uint32_t next_marks;  /* of MARKS, what a descriptor at `next` has when it is available, */
+    uint32_t taken_marks; /* and one at `taken` when it is used; both flip at the ring's end */
     bool event_idx;
     bool device_order;
 };
@@ -65,7 +65,7 @@ static inline uint32_t ski_ring_packed_wrap(const struct ski_ring_packed *ring)
 }
 
 /* `count` descriptors on, and around the ring's end. */
-static inline void ski_ring_packed_move(uint16_t size, uint16_t *place, uint16_t *marks,
+static inline void ski_ring_packed_move(uint32_t size, uint32_t *place, uint32_t *marks,
                                         uint32_t count)
 {
     uint32_t behind = *place + count;
@@ -74,7 +74,7 @@ static inline void ski_ring_packed_move(uint16_t size, uint16_t *place, uint16_t
         behind -= size;
         *marks ^= SKI_RING_PACKED_MARKS;
     }
-    *place = (uint16_t)behind;
+    *place = behind;
 }
 
 /* The second half of a descriptor, in the ring or in an indirect table. */
@@ -88,8 +88,8 @@ static inline void ski_ring_packed_put(struct ski_ring_packed *ring, uint32_t be
                                        uint64_t address, uint32_t length, uint32_t id,
                                        uint32_t flags)
 {
-    uint16_t place = ring->next;
-    uint16_t marks = ring->next_marks;
+    uint32_t place = ring->next;
+    uint32_t marks = ring->next_marks;
     struct ski_ring_descriptor SKI_SHARED *descriptor;
 
     ski_ring_packed_move(ring->size, &place, &marks, behind);
@@ -98,28 +98,35 @@ static inline void ski_ring_packed_put(struct ski_ring_packed *ring, uint32_t be
     ski_door_store64(&descriptor->rest, ski_ring_packed_rest(length, id, flags | marks));
 }
 
-/* Writes the first descriptor of a chain of `count` and moves on; the device is not told yet. */
-static inline void ski_ring_packed_add(struct ski_ring_packed *ring, uint32_t count,
-                                       uint64_t address, uint32_t length, uint32_t id,
-                                       uint32_t flags)
+/* Moves on behind a chain of `count` whose first descriptor has all but its second half. */
+static inline void ski_ring_packed_add_rest(struct ski_ring_packed *ring, uint32_t count,
+                                            uint64_t rest)
 {
     struct ski_ring_descriptor SKI_SHARED *descriptor = &ring->descriptors[ring->next];
-    uint64_t rest = ski_ring_packed_rest(length, id, flags | ring->next_marks);
 
-    ski_door_store64(&descriptor->address, address);
     if (ring->unpublished == 0) {
         ring->held = descriptor;
         ring->held_rest = rest;
     } else {
         ski_door_store64(&descriptor->rest, rest);
     }
-    ring->unpublished = (uint16_t)(ring->unpublished + count);
+    ring->unpublished += count;
     ski_ring_packed_move(ring->size, &ring->next, &ring->next_marks, count);
+}
+
+/* Writes the first descriptor of a chain of `count` and moves on; the device is not told yet. */
+static inline void ski_ring_packed_add(struct ski_ring_packed *ring, uint32_t count,
+                                       uint64_t address, uint32_t length, uint32_t id,
+                                       uint32_t flags)
+{
+    ski_door_store64(&ring->descriptors[ring->next].address, address);
+    ski_ring_packed_add_rest(ring, count,
+                             ski_ring_packed_rest(length, id, flags | ring->next_marks));
 }
 
 /*
  * Makes all added chains (there are some) available; true if the device wants
- * to be told.
+ * to be told.  `device_order` is the ring's own, for callers that know it already.
  *
  * The one place that publishes.  The release store of the flags that were kept
  * back pairs with the device's acquire of them: all that belongs to the chains
@@ -127,20 +134,20 @@ static inline void ski_ring_packed_add(struct ski_ring_packed *ring, uint32_t co
  * its wish; its partner is the device's barrier between writing the wish and
  * looking at the flags (2.8.21.3.1).
  */
-static inline bool ski_ring_packed_publish(struct ski_ring_packed *ring)
+static inline bool ski_ring_packed_publish(struct ski_ring_packed *ring, bool device_order)
 {
     uint16_t before = (uint16_t)(ring->next - ring->unpublished);
     uint32_t wish;
     uint32_t event;
 
-    if (ring->device_order) {
-        ski_arch_device_fence();
-    }
-    ski_door_publish64(&ring->held->rest, ring->held_rest);
-    if (ring->device_order) {
-        ski_arch_device_fence();
-    }
     ring->unpublished = 0;
+    if (device_order) {
+        ski_arch_device_fence();
+        ski_door_publish64(&ring->held->rest, ring->held_rest);
+        ski_arch_device_fence();
+    } else {
+        ski_door_publish64(&ring->held->rest, ring->held_rest);
+    }
     wish = ski_door_load32(ring->device_event);
     if (!ring->event_idx || (wish >> 16 & 3) != SKI_RING_EVENT_AT) {
         return (wish >> 16 & 3) != SKI_RING_EVENT_DISABLE;
@@ -149,7 +156,7 @@ static inline bool ski_ring_packed_publish(struct ski_ring_packed *ring)
     if ((wish >> 15 & 1) != ski_ring_packed_wrap(ring)) {
         event -= ring->size; /* of the lap before, as free-running positions */
     }
-    return ski_ring_crossed((uint16_t)event, ring->next, before);
+    return ski_ring_crossed((uint16_t)event, (uint16_t)ring->next, before);
 }
 
 /*

@@ -24,7 +24,7 @@ void ski_ring_split_init(struct ski_ring_split *ring, void *memory, uint16_t siz
         (struct ski_ring_used_element SKI_SHARED *)(void SKI_SHARED *)(ring->used + SKI_RING_RING);
     ring->avail_event = (sk_le16 SKI_SHARED *)(void SKI_SHARED *)(ring->used_elements + size);
     ring->size = size;
-    ring->mask = (uint16_t)(size - 1);
+    ring->mask = size - 1u;
     ring->added = 0;
     ring->published = 0;
     ring->taken = 0;

@@ -25,6 +25,9 @@
 /* Code that is compiled for each kind of ring, with the kind as a constant. */
 #define SKI_INLINE static inline __attribute__((always_inline))
 
+/* Code that is kept out of the way of what calls it. */
+#define SKI_APART __attribute__((noinline, cold))
+
 /* Descriptor flags; 2.7.5. */
 #define SKI_RING_NEXT     1u
 #define SKI_RING_WRITE    2u
@@ -57,11 +60,12 @@ struct ski_ring_split {
     sk_le16 SKI_SHARED *used;  /* flags, idx, then the elements */
     struct ski_ring_used_element SKI_SHARED *used_elements;
     sk_le16 SKI_SHARED *avail_event;
-    uint16_t size;
-    uint16_t mask;
-    uint16_t added;     /* free-running: heads put into the available ring */
-    uint16_t published; /* of those, how many the device was told of */
-    uint16_t taken;     /* free-running: used elements consumed */
+    uint32_t size;
+    uint32_t mask;
+    /* Free-running; their lower 16 bits are what the specification counts. */
+    uint32_t added;     /* heads put into the available ring */
+    uint32_t published; /* of those, how many the device was told of */
+    uint32_t taken;     /* used elements consumed */
     bool event_idx;
     bool device_order; /* ORDER_PLATFORM: a real device, device-grade fences */
 };
@@ -90,8 +94,10 @@ static inline uint64_t ski_ring_rest(uint32_t length, uint32_t flags, uint32_t n
 /* Puts a chain head into the available ring; the device is not told yet. */
 static inline void ski_ring_split_add(struct ski_ring_split *ring, uint16_t head)
 {
-    ski_door_store16(ring->avail + SKI_RING_RING + (ring->added & ring->mask), head);
-    ring->added++;
+    uint32_t added = ring->added;
+
+    ring->added = added + 1;
+    ski_door_store16(ring->avail + SKI_RING_RING + (added & ring->mask), head);
 }
 
 /* 2.7.7.1: `event` lies in [before, after), as free-running indexes. */
@@ -102,6 +108,7 @@ static inline bool ski_ring_crossed(uint16_t event, uint16_t after, uint16_t bef
 
 /*
  * Tells the device of all added heads; true if it wants a notification.
+ * `device_order` is the ring's own, for callers that know it already.
  *
  * The one place that publishes.  The store releases descriptors and elements
  * to the device's acquire load of idx (2.7.13.3); the full barrier behind it
@@ -109,20 +116,21 @@ static inline bool ski_ring_crossed(uint16_t event, uint16_t after, uint16_t bef
  * between writing the wish and looking at idx does on the other side
  * (2.7.13.4.1).  With less than a full barrier both sides may miss each other.
  */
-static inline bool ski_ring_split_publish(struct ski_ring_split *ring)
+static inline bool ski_ring_split_publish(struct ski_ring_split *ring, bool device_order)
 {
-    uint16_t before = ring->published;
+    uint16_t before = (uint16_t)ring->published;
+    uint16_t after = (uint16_t)ring->added;
 
-    if (ring->device_order) {
-        ski_arch_device_fence();
-    }
-    ski_door_publish16(ring->avail + SKI_RING_IDX, ring->added);
-    if (ring->device_order) {
-        ski_arch_device_fence();
-    }
     ring->published = ring->added;
+    if (device_order) {
+        ski_arch_device_fence();
+        ski_door_publish16(ring->avail + SKI_RING_IDX, after);
+        ski_arch_device_fence();
+    } else {
+        ski_door_publish16(ring->avail + SKI_RING_IDX, after);
+    }
     if (ring->event_idx) {
-        return ski_ring_crossed(ski_door_load16_acquire(ring->avail_event), ring->added, before);
+        return ski_ring_crossed(ski_door_load16_acquire(ring->avail_event), after, before);
     }
     return (ski_door_load16_acquire(ring->used + SKI_RING_FLAGS) & 1u) == 0;
 }
@@ -133,7 +141,7 @@ static inline bool ski_ring_split_publish(struct ski_ring_split *ring)
  * SK_ERR_MALFORMED: more than are outstanding.
  */
 SK_MUST_CHECK static inline enum sk_status
-ski_ring_split_pending(const struct ski_ring_split *ring, uint16_t *out_count)
+ski_ring_split_pending(const struct ski_ring_split *ring, uint32_t *out_count)
 {
     uint16_t idx = ski_door_load16_acquire(ring->used + SKI_RING_IDX);
 
@@ -141,7 +149,7 @@ ski_ring_split_pending(const struct ski_ring_split *ring, uint16_t *out_count)
         ski_arch_device_fence();
     }
     *out_count = (uint16_t)(idx - ring->taken);
-    return *out_count <= (uint16_t)(ring->published - ring->taken) ? SK_OK : SK_ERR_MALFORMED;
+    return *out_count <= ring->published - ring->taken ? SK_OK : SK_ERR_MALFORMED;
 }
 
 /* Takes the next used element's id: one load, unchecked. */
@@ -171,14 +179,14 @@ static inline void ski_ring_split_interrupts_off(struct ski_ring_split *ring)
 static inline bool ski_ring_split_interrupts_on(struct ski_ring_split *ring)
 {
     if (ring->event_idx) {
-        ski_door_publish16(ring->avail + SKI_RING_RING + ring->size, ring->taken);
+        ski_door_publish16(ring->avail + SKI_RING_RING + ring->size, (uint16_t)ring->taken);
     } else {
         ski_door_publish16(ring->avail + SKI_RING_FLAGS, 0);
     }
     if (ring->device_order) {
         ski_arch_device_fence();
     }
-    return ski_door_load16_acquire(ring->used + SKI_RING_IDX) != ring->taken;
+    return ski_door_load16_acquire(ring->used + SKI_RING_IDX) != (uint16_t)ring->taken;
 }
 
 #endif

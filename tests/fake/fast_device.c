@@ -16,6 +16,9 @@
 #define EVENT_DISABLE    1u
 #define EVENT_AT         2u
 
+/* Compiled for each kind of ring, with the kind as a constant. */
+#define INLINE static inline __attribute__((always_inline))
+
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the fast device converts nothing"
 #endif
@@ -44,28 +47,6 @@ static void *at(const struct fast_device *fast, uint64_t daddr)
     return fast->config.memory + (daddr - fast->config.daddr);
 }
 
-/* What the loop needs, in locals: stores of bytes would make the compiler load it all again. */
-struct fast_view {
-    uintptr_t bias; /* what to add to a device address */
-    const struct fast_descriptor *table;
-    uint16_t mask;
-};
-
-/* The status is what the last descriptor points at. */
-static inline uint8_t *status_of(struct fast_view view, uint16_t head)
-{
-    const struct fast_descriptor *last = &view.table[head];
-
-    if ((last->flags & DESCRIPTOR_INDIRECT) != 0) {
-        last = (const struct fast_descriptor *)(view.bias + last->address + last->bytes - 16);
-    } else {
-        while ((last->flags & DESCRIPTOR_NEXT) != 0) {
-            last = &view.table[last->next & view.mask];
-        }
-    }
-    return (uint8_t *)(view.bias + last->address);
-}
-
 static void tell(struct fast_device *fast, struct fast_queue *queue, uint16_t old)
 {
     bool wanted;
@@ -73,8 +54,9 @@ static void tell(struct fast_device *fast, struct fast_queue *queue, uint16_t ol
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (fast->event_index) {
         uint16_t event = __atomic_load_n(&queue->avail[2 + queue->size], __ATOMIC_RELAXED);
+        uint16_t now = (uint16_t)queue->finished;
 
-        wanted = (uint16_t)(queue->used_index - event - 1) < (uint16_t)(queue->used_index - old);
+        wanted = (uint16_t)(now - event - 1) < (uint16_t)(now - old);
     } else {
         wanted = (__atomic_load_n(&queue->avail[0], __ATOMIC_RELAXED) & NO_INTERRUPT) == 0;
     }
@@ -95,7 +77,8 @@ static void tell_packed(struct fast_device *fast, struct fast_queue *queue, uint
     if (flags == EVENT_AT) {
         event = __atomic_load_n(&queue->avail[0], __ATOMIC_RELAXED);
         behind = queue->next - (event & 0x7fffu) +
-                 (((event & 0x8000u) != 0) != queue->wrap ? queue->size : 0);
+                 (((event & 0x8000u) != 0) != (queue->available == PACKED_AVAILABLE) ? queue->size
+                                                                                     : 0);
         if (behind - 1 >= count) {
             return;
         }
@@ -106,130 +89,212 @@ static void tell_packed(struct fast_device *fast, struct fast_queue *queue, uint
     fast->config.interrupt(fast->config.interrupt_context);
 }
 
-/* The packed ring as the loop holds it in locals. */
+/* Where the status of a table's chain is: what its last descriptor points at. */
+INLINE uint64_t status_in_table(uintptr_t bias, uint64_t address, uint32_t bytes)
+{
+    return *(const uint64_t *)(bias + address + bytes - sizeof(struct fast_descriptor));
+}
+
+INLINE void finish_split(const struct fast_queue *queue, uint32_t head)
+{
+    const struct fast_descriptor *last = &queue->table[head];
+    uintptr_t bias = queue->bias;
+    uint64_t status;
+
+    if ((last->flags & DESCRIPTOR_INDIRECT) != 0) {
+        status = status_in_table(bias, last->address, last->bytes);
+    } else {
+        while ((last->flags & DESCRIPTOR_NEXT) != 0) {
+            last = &queue->table[last->next & queue->mask];
+        }
+        status = last->address;
+    }
+    *(uint8_t *)(bias + status) = 0;
+}
+
+/* Requests are finished in order: one index serves both rings. */
+INLINE void drain_split(struct fast_device *fast, struct fast_queue *queue, bool in_order,
+                        bool interrupts)
+{
+    uint16_t end = __atomic_load_n(&queue->avail[1], __ATOMIC_ACQUIRE);
+    uint16_t old = (uint16_t)queue->finished;
+    uint32_t first = old & queue->mask;
+    uint32_t left = (uint16_t)(end - old);
+
+    if (left == 0) {
+        return;
+    }
+    queue->finished += left;
+    for (uint32_t i = old; left > 0; i++, left--) {
+        uint32_t place = i & queue->mask;
+        uint32_t head = queue->avail[2 + place] & queue->mask;
+
+        finish_split(queue, head);
+        if (!in_order) {
+            queue->used[place] = (struct fast_used){ head, 1 };
+        } else if (left == 1) { /* one for all, where the first was */
+            queue->used[first] = (struct fast_used){ head, 1 };
+        }
+    }
+    __atomic_store_n(&queue->used_head[1], end, __ATOMIC_RELEASE);
+    __atomic_store_n(queue->avail_event, (uint16_t)(end + fast->event_lead), __ATOMIC_RELAXED);
+    if (interrupts) {
+        tell(fast, queue, old);
+    }
+}
+
+static void drain_split_quietly(struct fast_device *fast, struct fast_queue *queue)
+{
+    drain_split(fast, queue, false, false);
+}
+
+static void drain_split_in_order(struct fast_device *fast, struct fast_queue *queue)
+{
+    drain_split(fast, queue, true, false);
+}
+
+static void drain_split_telling(struct fast_device *fast, struct fast_queue *queue)
+{
+    if (queue->in_order) {
+        drain_split(fast, queue, true, true);
+    } else {
+        drain_split(fast, queue, false, true);
+    }
+}
+
+/* A packed ring as its loop holds it in locals. */
 struct fast_packed_view {
     uintptr_t bias;
     struct fast_packed_descriptor *ring;
-    uint32_t size;
-    uint32_t next;
-    bool wrap;
+    struct fast_packed_descriptor *end;
+    struct fast_packed_descriptor *next;
+    uint32_t available; /* of PACKED_MARKS, what the next one has when it is available */
 };
 
-static inline void step(struct fast_packed_view *view)
+INLINE void step(struct fast_packed_view *view)
 {
-    if (++view->next == view->size) {
-        view->next = 0;
-        view->wrap = !view->wrap;
+    if (++view->next == view->end) {
+        view->next = view->ring;
+        view->available ^= PACKED_MARKS;
     }
 }
 
-/* Finishes the chain that starts at the next descriptor; returns how many it had. */
-static inline uint32_t finish_packed(struct fast_packed_view *view, uint16_t flags)
+INLINE void write_used(struct fast_packed_descriptor *descriptor, uint32_t available, uint32_t id)
 {
-    struct fast_packed_descriptor *first = &view->ring[view->next];
-    const struct fast_packed_descriptor *last = first;
-    uint16_t used = view->wrap ? PACKED_MARKS | PACKED_WRITE : PACKED_WRITE;
-    uint64_t status = first->address;
-    uint32_t count = 1;
+    uint64_t flags = (available == PACKED_AVAILABLE ? PACKED_MARKS : 0) | PACKED_WRITE;
 
-    while ((flags & DESCRIPTOR_NEXT) != 0) {
-        step(view);
-        count++;
-        last = &view->ring[view->next];
-        flags = last->flags;
-        status = last->address;
-    }
-    if ((flags & DESCRIPTOR_INDIRECT) != 0) {
-        status = *(const uint64_t *)(view->bias + last->address + last->bytes - 16);
-    }
+    __atomic_store_n((uint64_t *)(void *)&descriptor->bytes,
+                     1 | (uint64_t)id << 32 | flags << 48, __ATOMIC_RELEASE);
+}
+
+/* Finishes the chain that starts at the next descriptor; returns its id. */
+INLINE uint32_t finish_packed(struct fast_packed_view *view, uint32_t flags,
+                                     uint32_t *descriptors)
+{
+    const struct fast_packed_descriptor *last = view->next;
+    uint64_t status;
+
     step(view);
+    ++*descriptors;
+    while ((flags & DESCRIPTOR_NEXT) != 0) {
+        last = view->next;
+        flags = last->flags;
+        step(view);
+        ++*descriptors;
+    }
+    status = last->address;
+    if ((flags & DESCRIPTOR_INDIRECT) != 0) {
+        status = status_in_table(view->bias, status, last->bytes);
+    }
     *(uint8_t *)(view->bias + status) = 0;
-    first->id = last->id;
-    first->bytes = 1;
-    __atomic_store_n(&first->flags, used, __ATOMIC_RELEASE);
-    return count;
+    return last->id;
 }
 
-static uint32_t drain_packed(struct fast_device *fast, struct fast_queue *queue)
+INLINE void drain_packed(struct fast_device *fast, struct fast_queue *queue, bool in_order,
+                         bool interrupts)
 {
-    struct fast_packed_view view = { (uintptr_t)fast->config.memory - fast->config.daddr,
-                                     (struct fast_packed_descriptor *)(void *)queue->table,
-                                     queue->size, queue->next, queue->wrap };
+    struct fast_packed_descriptor *ring = (struct fast_packed_descriptor *)(void *)queue->table;
+    struct fast_packed_view view = { queue->bias, ring, ring + queue->size, ring + queue->next,
+                                     queue->available };
+    struct fast_packed_descriptor *batch = view.next;
     uint32_t descriptors = 0;
     uint32_t done = 0;
+    uint32_t id = 0;
 
-    for (;;) {
-        uint16_t flags = __atomic_load_n(&view.ring[view.next].flags, __ATOMIC_ACQUIRE);
+    for (;; done++) {
+        struct fast_packed_descriptor *first = view.next;
+        uint32_t flags = __atomic_load_n(&first->flags, __ATOMIC_ACQUIRE);
+        uint32_t available = view.available;
 
-        if ((flags & PACKED_MARKS) != (view.wrap ? PACKED_AVAILABLE : PACKED_USED)) {
+        if ((flags & PACKED_MARKS) != available) {
             break;
         }
-        descriptors += finish_packed(&view, flags);
-        done++;
+        id = finish_packed(&view, flags, &descriptors);
+        if (!in_order) {
+            write_used(first, available, id);
+        }
     }
     if (done == 0) {
-        return 0;
+        return;
     }
-    queue->next = view.next;
-    queue->wrap = view.wrap;
+    if (in_order) { /* one for all, where the first was */
+        write_used(batch, queue->available, id);
+    }
+    queue->next = (uint32_t)(view.next - ring);
+    queue->available = view.available;
+    queue->finished += done;
     if (fast->event_index && !fast->config.polls) {
-        __atomic_store_n(&queue->used_head[0], (uint16_t)(view.next | (uint32_t)view.wrap << 15),
-                         __ATOMIC_RELAXED);
+        uint32_t wrap = view.available == PACKED_AVAILABLE ? 0x8000 : 0;
+
+        __atomic_store_n(&queue->used_head[0], (uint16_t)(queue->next | wrap), __ATOMIC_RELAXED);
     }
-    queue->completions += done;
-    if (fast->config.interrupt != NULL) {
+    if (interrupts) {
         tell_packed(fast, queue, descriptors);
     }
-    return done;
 }
 
-static uint32_t drain_split(struct fast_device *fast, struct fast_queue *queue)
+static void drain_packed_quietly(struct fast_device *fast, struct fast_queue *queue)
 {
-    const struct fast_view view = { (uintptr_t)fast->config.memory - fast->config.daddr,
-                                    queue->table, queue->mask };
-    const uint16_t *avail = queue->avail + 2;
-    struct fast_used *ring = queue->used;
-    uint16_t old = queue->used_index;
-    uint16_t count = (uint16_t)(__atomic_load_n(&queue->avail[1], __ATOMIC_ACQUIRE) - old);
+    drain_packed(fast, queue, false, false);
+}
 
-    /* Everything is finished in order: one index serves both rings. */
-    for (uint16_t i = old; i != (uint16_t)(old + count); i++) {
-        uint16_t head = avail[i & view.mask] & view.mask;
+static void drain_packed_in_order(struct fast_device *fast, struct fast_queue *queue)
+{
+    drain_packed(fast, queue, true, false);
+}
 
-        *status_of(view, head) = 0;
-        ring[i & view.mask] = (struct fast_used){ head, 1 };
+static void drain_packed_telling(struct fast_device *fast, struct fast_queue *queue)
+{
+    if (queue->in_order) {
+        drain_packed(fast, queue, true, true);
+    } else {
+        drain_packed(fast, queue, false, true);
     }
-    if (count == 0) {
-        return 0;
-    }
-    queue->used_index = (uint16_t)(old + count);
-    __atomic_store_n(&queue->used_head[1], queue->used_index, __ATOMIC_RELEASE);
-    if (fast->event_index) {
-        __atomic_store_n((uint16_t *)(void *)&ring[queue->size],
-                         (uint16_t)(old + count + fast->event_lead), __ATOMIC_RELAXED);
-    }
-    queue->completions += count;
+}
+
+static fast_drain choose_drain(const struct fast_device *fast, const struct fast_queue *queue)
+{
     if (fast->config.interrupt != NULL) {
-        tell(fast, queue, old);
+        return queue->packed ? drain_packed_telling : drain_split_telling;
     }
-    return count;
-}
-
-static uint32_t drain(struct fast_device *fast, struct fast_queue *queue)
-{
-    return queue->packed ? drain_packed(fast, queue) : drain_split(fast, queue);
+    if (queue->in_order) {
+        return queue->packed ? drain_packed_in_order : drain_split_in_order;
+    }
+    return queue->packed ? drain_packed_quietly : drain_split_quietly;
 }
 
 uint32_t fast_device_run(struct fast_device *fast)
 {
-    uint32_t done = 0;
+    uint64_t done = 0;
 
     for (uint32_t i = 0; i < fast->config.queue_count; i++) {
-        if (fast->queues[i].ready) {
-            done += drain(fast, &fast->queues[i]);
+        if (fast->queues[i].drain != NULL) {
+            done -= fast->queues[i].finished;
+            fast->queues[i].drain(fast, &fast->queues[i]);
+            done += fast->queues[i].finished;
         }
     }
-    return done;
+    return (uint32_t)done;
 }
 
 static void start_queue(struct fast_device *fast, struct fast_queue *queue)
@@ -238,18 +303,22 @@ static void start_queue(struct fast_device *fast, struct fast_queue *queue)
     queue->avail = at(fast, queue->address[1]);
     queue->used_head = at(fast, queue->address[2]);
     queue->used = (struct fast_used *)(void *)(queue->used_head + 2);
-    queue->mask = (uint16_t)(queue->size - 1);
-    queue->used_index = 0;
-    queue->ready = true;
+    queue->bias = (uintptr_t)fast->config.memory - fast->config.daddr;
+    queue->mask = queue->size - 1;
+    queue->in_order = (fast->accepted & SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER)) != 0;
+    queue->avail_event = &queue->no_event;
     queue->packed = (fast->accepted & SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED)) != 0;
+    queue->drain = choose_drain(fast, queue);
+    queue->doorbell = fast->config.polls ? NULL : queue->drain;
     if (queue->packed) {
         queue->next = 0;
-        queue->wrap = true;
+        queue->available = PACKED_AVAILABLE;
         queue->used_head[0] = 0x8000;
         queue->used_head[1] =
             fast->config.polls ? EVENT_DISABLE : fast->event_index ? EVENT_AT : 0;
     } else if (fast->event_index) {
-        *(uint16_t *)(void *)&queue->used[queue->size] = fast->event_lead;
+        queue->avail_event = (uint16_t *)(void *)&queue->used[queue->size];
+        *queue->avail_event = fast->event_lead;
     } else if (fast->config.polls) {
         queue->used_head[0] = NO_NOTIFY;
     }
@@ -270,7 +339,7 @@ static uint32_t read_register(const struct fast_device *fast, uint64_t offset)
     case 0x034:
         return fast->selected < fast->config.queue_count ? fast->config.queue_size_max : 0;
     case 0x044:
-        return queue->ready;
+        return queue->drain != NULL;
     case 0x060:
         return fast->interrupt_status;
     case 0x070:
@@ -299,7 +368,7 @@ static void reset_queues(struct fast_device *fast)
     for (uint32_t i = 0; i < FAST_QUEUES_MAX; i++) {
         struct fast_queue *queue = &fast->queues[i];
 
-        *queue = (struct fast_queue){ .completions = queue->completions,
+        *queue = (struct fast_queue){ .finished_before = queue->finished_before + queue->finished,
                                       .notifications = queue->notifications };
     }
 }
@@ -367,8 +436,8 @@ static void ring_doorbell(struct fast_device *fast, uint32_t index)
     struct fast_queue *queue = &fast->queues[index % FAST_QUEUES_MAX];
 
     queue->notifications++;
-    if (!fast->config.polls && queue->ready) {
-        (void)drain(fast, queue);
+    if (queue->doorbell != NULL) {
+        queue->doorbell(fast, queue);
     }
 }
 
@@ -413,7 +482,7 @@ uint64_t fast_device_completions(const struct fast_device *fast)
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < FAST_QUEUES_MAX; i++) {
-        sum += fast->queues[i].completions;
+        sum += fast->queues[i].finished_before + fast->queues[i].finished;
     }
     return sum;
 }

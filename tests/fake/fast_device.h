@@ -2,12 +2,10 @@
 /*
  * A modern virtio block device over MMIO that does nothing, fast: it walks the
  * available ring, writes status OK and used entries, and touches no data.  It
- * has split and packed rings, the latter with RING_PACKED in its features.  It
- * is for benchmarks of drivers, and checks nothing: virtio_device.h is the one
+ * has split and packed rings, the latter with RING_PACKED in its features; with
+ * IN_ORDER one used entry stands for all that a notification brought.  It is
+ * for benchmarks of drivers, and checks nothing: virtio_device.h is the one
  * that does.  It trusts the driver with every address.
- *
- * Costs without interrupts: about 75 instructions a notification, and 25 to
- * 40 a request.
  *
  * Ownership: the caller's struct and memory; nothing is allocated.
  * Calling: requests are finished inside of the notification or, with `polls`,
@@ -40,22 +38,32 @@ struct fast_device_config {
 
 struct fast_descriptor;
 struct fast_used;
+struct fast_device;
+struct fast_queue;
+
+/* Finishes everything that is in a queue's ring. */
+typedef void (*fast_drain)(struct fast_device *fast, struct fast_queue *queue);
 
 /* On cache lines of its own: each queue may be driven by a core of its own. */
 struct fast_queue {
     _Alignas(FAST_LINE_BYTES) struct fast_descriptor *table;
-    uint16_t *avail; /* flags, index, ring, event */
-    uint16_t *used_head;
+    uint16_t *avail;       /* flags, index, ring, event */
+    uint16_t *used_head;   /* flags, index */
     struct fast_used *used;
-    uint16_t mask;
-    uint16_t used_index;
-    bool ready;
-    bool packed;
-    bool wrap;       /* packed: the counter; it finishes in order, so one serves both */
-    uint32_t next;   /* packed: the descriptor to read and to write */
+    uint16_t *avail_event; /* or `no_event` */
+    uintptr_t bias;        /* what to add to a device address */
     uint32_t size;
+    uint32_t mask;
+    uint64_t finished;     /* requests; it finishes in order, so one index serves both rings */
+    fast_drain doorbell;   /* NULL: not set up, or the device polls */
+    fast_drain drain;      /* NULL: not set up */
+    uint32_t next;         /* packed: the descriptor to read and to write */
+    uint32_t available;    /* packed: how that one is marked when it is available */
+    uint16_t no_event;
+    bool packed;
+    bool in_order;
     uint64_t address[3];
-    uint64_t completions;   /* these two outlive a reset */
+    uint64_t finished_before; /* these two outlive a reset */
     uint64_t notifications;
 };
 

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What leaves the short way of virtio_blk_queue.c: requests that are cut,
+ * refused, flushed behind, or wait for a slot; answers other than success; and
+ * all that a stopped device leaves behind.
+ */
+#include "block/virtio_blk_slot.h"
+
+/* ---- Submit ------------------------------------------------------------------------------ */
+
+/* It ends without an answer of the device, at the next poll. */
+static void end_refused(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    ski_blk_count_error(queue, request);
+    ski_blk_append(&queue->refused_last, request);
+}
+
+void ski_blk_start_request(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    enum sk_status status;
+
+    request->parts = 0;
+    request->after = ski_block_latency_take(&queue->queue, request);
+    request->segment_index = 0;
+    request->segment_offset = 0;
+    request->bytes_left = 0;
+    request->next_sector = request->sector;
+    status = ski_blk_check(queue, request);
+    request->status = status == SK_ERR_AGAIN ? SK_OK : status;
+    if (status != SK_OK) {
+        queue->queue.statistics.refused += status != SK_ERR_AGAIN;
+        end_refused(queue, request);
+    } else if (queue->waiting != NULL || !ski_blk_issue(queue, request)) {
+        ski_blk_append(&queue->waiting_last, request);
+    } else if (request->parts == 0) { /* not even its first part fits the device's limits */
+        queue->queue.statistics.refused++;
+        end_refused(queue, request);
+    }
+}
+
+/* Requests that waited for a slot, in their order. */
+static void issue_waiting(struct ski_blk_queue *queue)
+{
+    while (queue->waiting != NULL && ski_blk_issue(queue, queue->waiting)) {
+        struct sk_block_request *request = queue->waiting;
+
+        queue->waiting = request->next;
+        if (queue->waiting == NULL) {
+            queue->waiting_last = &queue->waiting;
+        }
+        if (request->parts == 0) { /* failed with nothing at the device */
+            end_refused(queue, request);
+        }
+    }
+}
+
+/* ---- Completion -------------------------------------------------------------------------- */
+
+static enum sk_status status_of(const struct ski_blk_queue *queue, uint8_t answer)
+{
+    switch (answer) {
+    case SKI_BLK_STATUS_OK:
+        return SK_OK;
+    case SKI_BLK_STATUS_IOERR:
+        return SK_ERR_IO;
+    case SKI_BLK_STATUS_UNSUPP:
+        return SK_ERR_UNSUPPORTED;
+    default:
+        return ski_blk_zone_status(queue, answer);
+    }
+}
+
+static void count_part(struct ski_blk_queue *queue, enum sk_block_operation operation,
+                       uint32_t bytes, enum sk_status status)
+{
+    struct sk_block_statistics *statistics = &queue->queue.statistics;
+
+    statistics->parts++;
+    if (status != SK_OK) {
+        return;
+    }
+    if (operation == SK_BLOCK_READ) {
+        statistics->bytes_read += bytes;
+    } else if (operation == SK_BLOCK_WRITE || operation == SK_BLOCK_ZONE_APPEND) {
+        statistics->bytes_written += bytes;
+    } else if (ski_blk_range_limits(queue, operation) != NULL) {
+        statistics->bytes_cleared += bytes;
+    }
+}
+
+/* The second half of FUA writes: for each of them a slot has just become free. */
+static void start_flushes(struct ski_blk_queue *queue)
+{
+    static const struct ski_blk_part flush = { .type = SKI_BLK_TYPE_FLUSH };
+
+    while (queue->flushing != NULL) {
+        struct sk_block_request *request = queue->flushing;
+
+        queue->flushing = request->next;
+        ski_blk_start_slot(queue, request, &flush);
+    }
+}
+
+/* Frees the slot of a part that ended; true if its request has ended with it. */
+static bool end_part(struct ski_blk_queue *queue, uint32_t id, enum sk_status status)
+{
+    struct sk_block_request *request = queue->slots[id].request;
+
+    queue->slots[id].request = NULL;
+    queue->free_slots[queue->free_count++] = (uint16_t)id;
+    if (request->status == SK_OK) {
+        request->status = status;
+    }
+    request->parts--;
+    if (request->parts != 0) {
+        return false;
+    }
+    if (request->bytes_left != 0) {
+        return request != queue->waiting; /* the waiting list has it, and goes on or ends it */
+    }
+    if ((request->after & SKI_BLOCK_AFTER_FLUSH) != 0 && request->status == SK_OK) {
+        request->after &= (uint8_t)~SKI_BLOCK_AFTER_FLUSH;
+        request->next = queue->flushing;
+        queue->flushing = request;
+        return false;
+    }
+    return true;
+}
+
+/*
+ * Ends a part by the device's answer.  The request that ended with it, or NULL;
+ * if the answer was none the device was stopped, and the slot stays in flight
+ * and ends with the rest.
+ */
+static struct sk_block_request *end_slot(struct ski_blk_queue *queue, uint32_t id,
+                                         uint8_t answer)
+{
+    struct sk_block_request *request = queue->slots[id].request;
+    enum sk_status status = status_of(queue, answer);
+
+    if (status == SK_ERR_MALFORMED) {
+        ski_blk_violated(queue, "completion without an answer: status", answer);
+        return NULL;
+    }
+    if (status == SK_OK && request->operation == SK_BLOCK_ZONE_APPEND &&
+        !ski_blk_take_append(queue, id)) {
+        ski_blk_violated(queue, "appended outside of the zone; id", id);
+        return NULL;
+    }
+    count_part(queue, request->operation, queue->slots[id].bytes, status);
+    if (!end_part(queue, id, status)) {
+        return NULL;
+    }
+    if ((request->after & SKI_BLOCK_AFTER_TIME) != 0) {
+        ski_block_latency_end(&queue->queue, request);
+    }
+    ski_blk_count_error(queue, request);
+    return request;
+}
+
+static void append_ended(struct ski_blk_ended *ended, struct sk_block_request *request)
+{
+    *ended->last = request;
+    ended->last = &request->next;
+    ended->count++;
+}
+
+/* Goes on where the short way met something; false: the device broke the protocol and was stopped. */
+static bool end_odd(struct ski_blk_queue *queue, struct ski_blk_odd odd,
+                    struct ski_blk_ended *ended)
+{
+    struct sk_block_request *request;
+
+    if (odd.what == SKI_BLK_ODD_INDEX) {
+        ski_blk_violated(queue, "more completions than requests:", odd.value);
+        return false;
+    }
+    if (odd.what == SKI_BLK_ODD_ID) {
+        ski_blk_violated(queue, "completion of a request that is not outstanding: id", odd.value);
+        return false;
+    }
+    if (queue->ring.is_packed) {
+        ski_ring_packed_skip(&queue->ring.packed, ski_blk_descriptors_of(queue, odd.value));
+    }
+    request = end_slot(queue, odd.value, (uint8_t)odd.what);
+    if (request != NULL) {
+        append_ended(ended, request);
+    }
+    return queue->slots[odd.value].request == NULL;
+}
+
+/* What the device says next that it is done with; ODD_NOT: nothing.  Loads it all, once. */
+static struct ski_blk_odd next_used(struct ski_blk_queue *queue)
+{
+    struct ski_blk_odd odd = { SKI_BLK_ODD_NOT, 0 };
+    uint32_t pending;
+
+    if (queue->ring.is_packed) {
+        if (!ski_ring_packed_is_used(&queue->ring.packed)) {
+            return odd;
+        }
+        odd.value = ski_ring_packed_id(&queue->ring.packed);
+    } else {
+        if (ski_ring_split_pending(&queue->ring.split, &pending) != SK_OK) {
+            return (struct ski_blk_odd){ SKI_BLK_ODD_INDEX, pending };
+        }
+        if (pending == 0) {
+            return odd;
+        }
+        odd.value = ski_ring_split_take(&queue->ring.split);
+    }
+    odd.what = odd.value < queue->slot_limit && queue->slots[odd.value].request != NULL
+                   ? ski_door_load8(&queue->slots[odd.value].frame->status)
+                   : SKI_BLK_ODD_ID;
+    return odd;
+}
+
+/*
+ * Takes what the device used.  Parts that end no request are bounded too: each
+ * needs a slot in flight.
+ */
+static void harvest(struct ski_blk_queue *queue, uint32_t budget, struct ski_blk_ended *ended,
+                    struct ski_blk_odd odd)
+{
+    while (odd.what != SKI_BLK_ODD_NOT || ended->count < budget) {
+        if (odd.what == SKI_BLK_ODD_NOT) {
+            odd = next_used(queue);
+        }
+        if (odd.what == SKI_BLK_ODD_NOT || !end_odd(queue, odd, ended)) {
+            return;
+        }
+        odd.what = SKI_BLK_ODD_NOT;
+    }
+}
+
+static void take_refused(struct ski_blk_queue *queue, uint32_t budget,
+                         struct ski_blk_ended *ended)
+{
+    while (queue->refused != NULL && ended->count < budget) {
+        struct sk_block_request *request = queue->refused;
+
+        queue->refused = request->next;
+        append_ended(ended, request);
+    }
+    if (queue->refused == NULL) {
+        queue->refused_last = &queue->refused;
+    }
+}
+
+void ski_blk_finish_refused(struct ski_blk_queue *queue)
+{
+    struct ski_blk_ended ended = { &queue->ended, 0 };
+
+    take_refused(queue, UINT32_MAX, &ended);
+    ski_blk_finish(queue, ended);
+}
+
+/* ---- A stopped device -------------------------------------------------------------------- */
+
+/* The status that requests at a stopped device end with. */
+static enum sk_status stopped_status(const struct ski_blk *blk)
+{
+    return blk->block.state == SK_BLOCK_STATE_IN_DOUBT ? SK_ERR_IN_DOUBT : blk->reason;
+}
+
+static void drain_slots(struct ski_blk_queue *queue, uint32_t budget, struct ski_blk_ended *ended)
+{
+    enum sk_status status = stopped_status(queue->blk);
+
+    for (uint32_t id = 0; id < queue->slot_limit && ended->count < budget; id++) {
+        struct sk_block_request *request = queue->slots[id].request;
+
+        if (request == NULL) {
+            continue;
+        }
+        if (request->status == SK_OK || status == SK_ERR_IN_DOUBT) {
+            request->status = status;
+        }
+        if (end_part(queue, id, status)) {
+            ski_blk_count_error(queue, request);
+            append_ended(ended, request);
+        }
+    }
+}
+
+/* Only after the slots: a request in parts is in both places. */
+static void drain_waiting(struct ski_blk_queue *queue, uint32_t budget, struct ski_blk_ended *ended)
+{
+    while (queue->waiting != NULL && ended->count < budget) {
+        struct sk_block_request *request = queue->waiting;
+
+        queue->waiting = request->next;
+        if (queue->waiting == NULL) {
+            queue->waiting_last = &queue->waiting;
+        }
+        if (request->status == SK_OK) {
+            request->status = SK_ERR_BROKEN;
+        }
+        ski_blk_count_error(queue, request);
+        append_ended(ended, request);
+    }
+}
+
+uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget)
+{
+    struct ski_blk_ended ended = { &queue->ended, 0 };
+    bool polling = queue->polling;
+
+    queue->polling = true;
+    drain_slots(queue, budget, &ended);
+    if (queue->free_count == queue->depth) {
+        drain_waiting(queue, budget, &ended);
+    }
+    ski_blk_finish(queue, ended);
+    queue->polling = polling;
+    return ended.count;
+}
+
+
+enum sk_status ski_blk_poll_status(const struct ski_blk_queue *queue)
+{
+    uint32_t state = atomic_load_explicit(&queue->blk->block.state, memory_order_acquire);
+
+    if (state == SK_BLOCK_STATE_READY || state == SK_BLOCK_STATE_RESETTING) {
+        return SK_OK;
+    }
+    return state == SK_BLOCK_STATE_IN_DOUBT ? SK_ERR_IN_DOUBT : SK_ERR_BROKEN;
+}
+
+/* ---- Poll -------------------------------------------------------------------------------- */
+
+/* What poll does at a device that works. */
+static void poll_ready(struct ski_blk_queue *queue, uint32_t budget, struct ski_blk_ended *ended,
+                       struct ski_blk_odd odd)
+{
+    bool look = queue->queue.statistics.polls % SKI_BLK_POLLS_PER_LOOK == 0;
+
+    queue->queue.statistics.parts += ended->count; /* the short way's are whole */
+    harvest(queue, budget, ended, odd);
+    if (ended->count == 0 || look) {
+        ski_blk_look_at_clock(queue);
+        ski_blk_look_at_events(queue);
+    }
+    start_flushes(queue);
+    issue_waiting(queue);
+}
+
+enum sk_status ski_blk_poll_rest(struct ski_blk_queue *queue, uint32_t budget,
+                                 uint32_t *out_completed, struct ski_blk_ended ended,
+                                 struct ski_blk_odd odd)
+{
+    enum sk_status status = SK_ERR_BUSY;
+    uint32_t completed = 0;
+
+    if (!queue->polling) {
+        queue->polling = true;
+        budget = budget == 0 ? queue->depth : budget;
+        take_refused(queue, budget, &ended);
+        if (ski_blk_is_ready(queue)) {
+            poll_ready(queue, budget, &ended, odd);
+        }
+        queue->queue.statistics.polls++;
+        completed = ended.count;
+        ski_blk_finish(queue, ended);
+        if (ski_blk_is_ready(queue)) {
+            ski_blk_publish(queue);
+        } else if (ski_blk_poll_status(queue) != SK_OK) {
+            completed += ski_blk_drain(queue, budget - completed);
+        }
+        queue->queue.statistics.polls_empty += completed == 0;
+        queue->polling = false;
+        status = ski_blk_poll_status(queue);
+    }
+    if (out_completed != NULL) {
+        *out_completed = completed;
+    }
+    return status;
+}
