@@ -201,6 +201,23 @@ enum sk_block_state {
     SK_BLOCK_STATE_COUNT
 };
 
+/* How much of the blocks that replace worn ones is used up. */
+enum sk_block_reserve {
+    SK_BLOCK_RESERVE_UNKNOWN,
+    SK_BLOCK_RESERVE_NORMAL,  /* less than 80 % */
+    SK_BLOCK_RESERVE_WARNING, /* 80 % */
+    SK_BLOCK_RESERVE_URGENT,  /* 90 % */
+    SK_BLOCK_RESERVE_COUNT
+};
+
+/* How worn the disk is. */
+struct sk_block_lifetime {
+    enum sk_block_reserve reserve;
+    uint8_t wear_a_tenths; /* of the life of its SLC cells that is used up, at most: 1 to 10; 11:
+                            * more than all of it; 0: unknown */
+    uint8_t wear_b_tenths; /* of its MLC cells */
+};
+
 struct sk_block_device;
 struct sk_block_queue;
 
@@ -406,6 +423,22 @@ SK_MUST_CHECK enum sk_status sk_block_clear(struct sk_block_queue *queue,
                                             enum sk_block_operation operation, uint64_t sector,
                                             uint64_t sector_count, uint32_t flags,
                                             uint64_t timeout_ns);
+
+/*
+ * Reads what SK_BLOCK_GET_LIFETIME put into SK_BLOCK_LIFETIME_BYTES of memory, each byte
+ * once.  SK_OK; SK_ERR_MALFORMED (a value that the specification reserves):
+ * *out_lifetime is unchanged.
+ */
+SK_MUST_CHECK enum sk_status sk_block_lifetime_parse(const void *answer,
+                                                     struct sk_block_lifetime *out_lifetime);
+
+/* Asks how worn the disk is, and waits.  SK_OK; SK_ERR_UNSUPPORTED, SK_ERR_MALFORMED, and as read. */
+SK_MUST_CHECK enum sk_status sk_block_get_lifetime(struct sk_block_queue *queue,
+                                                   struct sk_block_lifetime *out_lifetime,
+                                                   uint64_t timeout_ns);
+
+/* The name of a reserve for people ("normal", ...), or "unknown". */
+const char *sk_block_reserve_name(enum sk_block_reserve reserve);
 
 /*
  * Changes what the disk does with completed writes, and waits.  What was

@@ -169,6 +169,51 @@ static void test_virtio_blk_lifetime__is_six_bytes_where_offered(void **state)
     blk_rig_deinit(&rig);
 }
 
+static void test_virtio_blk_get_lifetime__waits_and_tells(void **state)
+{
+    struct sk_block_lifetime lifetime;
+
+    (void)state;
+    start(10, 1, 0);
+    assert_int_equal(sk_block_get_lifetime(rig.queue, &lifetime, 0), SK_OK);
+    assert_int_equal(lifetime.reserve, SK_BLOCK_RESERVE_NORMAL);
+    assert_int_equal(lifetime.wear_a_tenths, 2);
+    assert_int_equal(lifetime.wear_b_tenths, 3);
+    blk_rig_deinit(&rig);
+    start(10, 1, bit(SK_VIRTIO_BLK_F_LIFETIME));
+    assert_int_equal(sk_block_get_lifetime(rig.queue, &lifetime, 0), SK_ERR_UNSUPPORTED);
+    assert_int_equal(rig.fake->requests, 1); /* the identity */
+    blk_rig_deinit(&rig);
+}
+
+/* Every 16-bit word at each place: what is reserved is not believed. */
+static void test_virtio_blk_lifetime_parse__reserved_values_are_malformed(void **state)
+{
+    (void)state;
+    for (unsigned place = 0; place < 3; place++) {
+        for (uint32_t value = 0; value <= UINT16_MAX; value++) {
+            struct sk_block_lifetime lifetime = { SK_BLOCK_RESERVE_COUNT, 99, 99 };
+            uint8_t answer[SK_BLOCK_LIFETIME_BYTES + 1] = { 0 };
+            uint8_t *at = answer + 1; /* odd */
+            bool good = value <= (place == 0 ? 3 : 11);
+
+            at[2 * place] = (uint8_t)value;
+            at[2 * place + 1] = (uint8_t)(value >> 8);
+            assert_int_equal(sk_block_lifetime_parse(at, &lifetime),
+                             good ? SK_OK : SK_ERR_MALFORMED);
+            if (good) {
+                assert_int_equal(lifetime.reserve, place == 0 ? value : 0);
+                assert_int_equal(lifetime.wear_a_tenths, place == 1 ? value : 0);
+                assert_int_equal(lifetime.wear_b_tenths, place == 2 ? value : 0);
+            } else {
+                assert_int_equal(lifetime.reserve, SK_BLOCK_RESERVE_COUNT);
+            }
+        }
+    }
+    assert_string_equal(sk_block_reserve_name(SK_BLOCK_RESERVE_URGENT), "urgent");
+    assert_string_equal(sk_block_reserve_name(SK_BLOCK_RESERVE_COUNT), "unknown");
+}
+
 /* ---- FUA --------------------------------------------------------------------------------- */
 
 static enum sk_status write_fua(uint64_t sector)
@@ -275,6 +320,8 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_clear__not_offered_or_read_only),
         cmocka_unit_test(test_virtio_blk_clear__error_in_one_part_fails_the_whole),
         cmocka_unit_test(test_virtio_blk_lifetime__is_six_bytes_where_offered),
+        cmocka_unit_test(test_virtio_blk_get_lifetime__waits_and_tells),
+        cmocka_unit_test(test_virtio_blk_lifetime_parse__reserved_values_are_malformed),
         cmocka_unit_test(test_virtio_blk_fua__is_durable_when_it_completes),
         cmocka_unit_test(test_virtio_blk_fua__needs_no_flush_with_a_write_through_disk),
         cmocka_unit_test(test_virtio_blk_fua__failed_write_or_flush_is_a_failed_request),
