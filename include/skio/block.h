@@ -59,6 +59,12 @@ enum sk_block_cache {
     SK_BLOCK_CACHE_WRITE_BACK     /* it is durable after a flush */
 };
 
+/* Sectors that lie side by side. */
+struct sk_block_range {
+    uint64_t sector;
+    uint64_t sector_count;
+};
+
 struct sk_block_request {
     /* The caller's, before submit. */
     enum sk_block_operation operation;
@@ -67,6 +73,9 @@ struct sk_block_request {
                                             * ZONE_RESET_ALL */
     uint64_t sector_count;                 /* DISCARD, WRITE_ZEROES, SECURE_ERASE: how many, whole
                                             * blocks; the others do not look at it */
+    const struct sk_block_range *ranges;   /* the same three: many ranges instead, in any order;
+                                            * `sector` and `sector_count` are 0 then */
+    uint32_t range_count;                  /* 0: `sector` and `sector_count` say it */
     const struct sk_dma_segment *segments; /* READ, WRITE, ZONE_APPEND, ZONE_REPORT: device
                                             * addresses of the memory, in order; each of at least
                                             * 1 byte; together a multiple of the disk's block size
@@ -93,8 +102,9 @@ struct sk_block_request {
 
 /* What the disk takes of an operation on a range of sectors. */
 struct sk_block_range_limits {
-    uint32_t sectors_max;       /* in one request to the device, longer ones are split; 0: the
-                                 * operation is not supported */
+    uint32_t sectors_max;       /* of one range, longer ones are split; 0: the operation is not
+                                 * supported */
+    uint32_t ranges_max;        /* in one request to the device, more are split; 0: as above */
     uint32_t alignment_sectors; /* pieces that begin and end at multiples do most; a hint, at least 1 */
 };
 
@@ -423,6 +433,13 @@ SK_MUST_CHECK enum sk_status sk_block_clear(struct sk_block_queue *queue,
                                             enum sk_block_operation operation, uint64_t sector,
                                             uint64_t sector_count, uint32_t flags,
                                             uint64_t timeout_ns);
+
+/* The same with many ranges: together in as few requests as the device takes. */
+SK_MUST_CHECK enum sk_status sk_block_clear_ranges(struct sk_block_queue *queue,
+                                                   enum sk_block_operation operation,
+                                                   const struct sk_block_range *ranges,
+                                                   uint32_t range_count, uint32_t flags,
+                                                   uint64_t timeout_ns);
 
 /*
  * Reads what SK_BLOCK_GET_LIFETIME put into SK_BLOCK_LIFETIME_BYTES of memory, each byte

@@ -165,20 +165,41 @@ enum sk_status sk_block_flush(struct sk_block_queue *queue, uint64_t timeout_ns)
     return ski_block_run(queue, &waiter, ski_block_deadline(queue->device, timeout_ns));
 }
 
-enum sk_status sk_block_clear(struct sk_block_queue *queue, enum sk_block_operation operation,
-                              uint64_t sector, uint64_t sector_count, uint32_t flags,
-                              uint64_t timeout_ns)
+static enum sk_status clear(struct sk_block_queue *queue, struct ski_block_waiter *waiter,
+                            uint64_t timeout_ns)
 {
-    struct ski_block_waiter waiter = { .request = { .operation = operation,
-                                          .sector = sector,
-                                          .sector_count = sector_count,
-                                          .flags = flags } };
+    enum sk_block_operation operation = waiter->request.operation;
 
     if (operation != SK_BLOCK_DISCARD && operation != SK_BLOCK_WRITE_ZEROES &&
         operation != SK_BLOCK_SECURE_ERASE) {
         return SK_ERR_INVALID;
     }
-    return ski_block_run(queue, &waiter, ski_block_deadline(queue->device, timeout_ns));
+    return ski_block_run(queue, waiter, ski_block_deadline(queue->device, timeout_ns));
+}
+
+enum sk_status sk_block_clear(struct sk_block_queue *queue, enum sk_block_operation operation,
+                              uint64_t sector, uint64_t sector_count, uint32_t flags,
+                              uint64_t timeout_ns)
+{
+    struct ski_block_waiter waiter = { .request = { .operation = operation,
+                                                    .sector = sector,
+                                                    .sector_count = sector_count,
+                                                    .flags = flags } };
+
+    return clear(queue, &waiter, timeout_ns);
+}
+
+enum sk_status sk_block_clear_ranges(struct sk_block_queue *queue,
+                                     enum sk_block_operation operation,
+                                     const struct sk_block_range *ranges, uint32_t range_count,
+                                     uint32_t flags, uint64_t timeout_ns)
+{
+    struct ski_block_waiter waiter = { .request = { .operation = operation,
+                                                    .ranges = ranges,
+                                                    .range_count = range_count,
+                                                    .flags = flags } };
+
+    return clear(queue, &waiter, timeout_ns);
 }
 
 enum sk_status sk_block_set_cache(struct sk_block_queue *queue, enum sk_block_cache cache,

@@ -118,7 +118,7 @@ struct ski_blk_slot {
     struct sk_block_request *request;            /* NULL: free */
     struct ski_ring_descriptor SKI_SHARED *data; /* the chain's first data descriptor */
     struct ski_blk_frame SKI_SHARED *frame;
-    uint32_t bytes;    /* of data in this part */
+    uint32_t bytes;    /* of data in this part; sectors of ranges */
     uint16_t segments; /* behind which its chain ends now; SKI_BLK_NO_CHAIN */
     uint8_t tick;      /* the queue's tick at its start */
     bool whole;        /* a read or write that has this part only, and nothing behind it */
@@ -145,6 +145,7 @@ struct ski_blk_queue {
     uint32_t depth;        /* how many slots there are */
     uint32_t slot_limit;   /* beyond the largest id; of direct chains most ids are no slot's */
     uint16_t chain_length; /* descriptors of a slot */
+    uint16_t table_length; /* and those that its table has room for */
     uint16_t link_mask;    /* of an id: where links count from; 0 in a table */
     uint8_t tick;          /* of requests' age */
 
@@ -175,11 +176,10 @@ struct ski_blk_queue {
     /* Shared memory. */
     struct ski_ring_descriptor SKI_SHARED *chains;
     struct ski_blk_frame SKI_SHARED *frames;
-    struct ski_blk_range SKI_SHARED *ranges;
-    sk_daddr chains_address;
+    uint8_t SKI_SHARED *tables; /* one for each slot, whether chains are in them or not */
     uint64_t table_bias; /* from the CPU's address of a slot's first data to its table's for the device */
     sk_daddr frames_address;
-    sk_daddr ranges_address;
+    sk_daddr tables_address;
     struct sk_virtio_queue_layout layout; /* as the device was told */
 
     /* Age and events. */
@@ -214,10 +214,13 @@ struct ski_blk_config {
     uint64_t writeback;
     uint64_t num_queues;
     uint64_t discard_sectors;
+    uint64_t discard_ranges;
     uint64_t discard_alignment;
     uint64_t zeroes_sectors;
+    uint64_t zeroes_ranges;
     uint64_t zeroes_may_unmap;
     uint64_t erase_sectors;
+    uint64_t erase_ranges;
     uint64_t erase_alignment;
     uint64_t zone_sectors;
     uint64_t zones_open;

@@ -40,45 +40,70 @@ enum sk_status ski_blk_check_transfer(const struct ski_blk_queue *queue,
 }
 
 /* 5.2.6: an erased range of a disk with zones is whole zones. */
-static bool is_whole_zones(const struct ski_blk_queue *queue,
-                           const struct sk_block_request *request)
+static bool is_whole_zones(const struct ski_blk_queue *queue, const struct sk_block_range *range)
 {
     uint32_t zone = queue->blk->block.info.zones.sectors;
 
-    return request->sector % zone == 0 &&
-           (request->sector_count % zone == 0 ||
-            request->sector + request->sector_count == queue->capacity_sectors);
+    return range->sector % zone == 0 &&
+           (range->sector_count % zone == 0 ||
+            range->sector + range->sector_count == queue->capacity_sectors);
 }
 
 static enum sk_status check_range(const struct ski_blk_queue *queue,
-                                  struct sk_block_request *request)
+                                  enum sk_block_operation operation,
+                                  const struct sk_block_range *range)
 {
-    const struct sk_block_range_limits *limits = ski_blk_range_limits(queue, request->operation);
+    if (range->sector_count == 0 || (range->sector_count & queue->sector_mask) != 0) {
+        return SK_ERR_SIZE;
+    }
+    if ((range->sector & queue->sector_mask) != 0) {
+        return SK_ERR_INVALID;
+    }
+    if (!sk_checked_range(range->sector, range->sector_count, queue->capacity_sectors)) {
+        return SK_ERR_RANGE;
+    }
+    if (queue->zoned && operation == SK_BLOCK_SECURE_ERASE && !is_whole_zones(queue, range)) {
+        return SK_ERR_INVALID;
+    }
+    return SK_OK;
+}
 
-    if (limits->sectors_max == 0) {
+/* All ranges, counted in bytes; overlapping ones are counted twice. */
+static enum sk_status check_list(const struct ski_blk_queue *queue,
+                                 struct sk_block_request *request)
+{
+    uint64_t bytes = 0;
+
+    if (request->range_count > 0 &&
+        (request->ranges == NULL || request->sector != 0 || request->sector_count != 0)) {
+        return SK_ERR_INVALID;
+    }
+    for (uint32_t i = 0; i == 0 || i < request->range_count; i++) {
+        struct sk_block_range range = ski_blk_range_at(request, i);
+        enum sk_status status = check_range(queue, request->operation, &range);
+
+        if (status != SK_OK) {
+            return status;
+        }
+        if (!sk_checked_add(bytes, range.sector_count * SK_BLOCK_SECTOR_BYTES, &bytes)) {
+            return SK_ERR_SIZE;
+        }
+    }
+    request->bytes_left = bytes;
+    request->next_sector = ski_blk_range_at(request, 0).sector;
+    return SK_OK;
+}
+
+static enum sk_status check_ranges(const struct ski_blk_queue *queue,
+                                   struct sk_block_request *request)
+{
+    if (ski_blk_range_limits(queue, request->operation)->sectors_max == 0) {
         return SK_ERR_UNSUPPORTED;
     }
     if (queue->read_only) {
         return SK_ERR_READ_ONLY;
     }
-    if (request->segment_count != 0) {
-        return SK_ERR_INVALID;
-    }
-    if (request->sector_count == 0 || (request->sector_count & queue->sector_mask) != 0) {
-        return SK_ERR_SIZE;
-    }
-    if ((request->sector & queue->sector_mask) != 0) {
-        return SK_ERR_INVALID;
-    }
-    if (!sk_checked_range(request->sector, request->sector_count, queue->capacity_sectors)) {
-        return SK_ERR_RANGE;
-    }
-    if (queue->zoned && request->operation == SK_BLOCK_SECURE_ERASE &&
-        !is_whole_zones(queue, request)) {
-        return SK_ERR_INVALID;
-    }
-    request->bytes_left = request->sector_count * SK_BLOCK_SECTOR_BYTES;
-    return SK_OK;
+    return request->segment_count == 0 ? check_list(queue, request) : SK_ERR_INVALID;
 }
 
 /* FLUSH, and the flush behind a write.  SK_ERR_AGAIN: there is nothing to do. */
@@ -147,7 +172,7 @@ enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_
     case SK_BLOCK_DISCARD:
     case SK_BLOCK_WRITE_ZEROES:
     case SK_BLOCK_SECURE_ERASE:
-        return check_range(queue, request);
+        return check_ranges(queue, request);
     case SK_BLOCK_GET_LIFETIME:
         if (!queue->blk->block.info.lifetime) {
             return SK_ERR_UNSUPPORTED;

@@ -32,10 +32,13 @@ static const struct ski_virtio_field fields[] = {
     FIELD(SKI_BLK_CONFIG_WRITEBACK, 1, SK_VIRTIO_BLK_F_CONFIG_WCE, writeback),
     FIELD(34, 2, SK_VIRTIO_BLK_F_MQ, num_queues),
     FIELD(36, 4, SK_VIRTIO_BLK_F_DISCARD, discard_sectors),
+    FIELD(40, 4, SK_VIRTIO_BLK_F_DISCARD, discard_ranges),
     FIELD(44, 4, SK_VIRTIO_BLK_F_DISCARD, discard_alignment),
     FIELD(48, 4, SK_VIRTIO_BLK_F_WRITE_ZEROES, zeroes_sectors),
+    FIELD(52, 4, SK_VIRTIO_BLK_F_WRITE_ZEROES, zeroes_ranges),
     FIELD(56, 1, SK_VIRTIO_BLK_F_WRITE_ZEROES, zeroes_may_unmap),
     FIELD(60, 4, SK_VIRTIO_BLK_F_SECURE_ERASE, erase_sectors),
+    FIELD(64, 4, SK_VIRTIO_BLK_F_SECURE_ERASE, erase_ranges),
     FIELD(68, 4, SK_VIRTIO_BLK_F_SECURE_ERASE, erase_alignment),
     FIELD(72, 4, SK_VIRTIO_BLK_F_ZONED, zone_sectors),
     FIELD(76, 4, SK_VIRTIO_BLK_F_ZONED, zones_open),
@@ -197,33 +200,43 @@ static enum sk_status check_limits(struct ski_blk *blk, const struct ski_blk_con
 }
 
 /*
- * A part's length is counted in 32 bits of bytes, so that is what one request
- * carries at most; whole blocks, and whole alignment units where they fit.
+ * What the device said of an operation on ranges, defended: whole blocks, at
+ * least one range, no more than a slot holds.  A device whose longest segment
+ * is shorter than a range cannot be told one.
  */
-static struct sk_block_range_limits range_limits(const struct ski_blk *blk, unsigned feature,
-                                                 uint64_t sectors, uint64_t alignment)
+static void set_limits(const struct ski_blk *blk, unsigned feature, uint64_t sectors,
+                       uint64_t ranges, struct sk_block_range_limits *limits)
 {
-    uint32_t block_sectors = blk->block.info.block_bytes / SK_BLOCK_SECTOR_BYTES;
-    uint64_t most = UINT32_MAX / SK_BLOCK_SECTOR_BYTES;
-    struct sk_block_range_limits limits = { .alignment_sectors = clamp_at_least_one(alignment) };
+    const struct sk_block_info *info = &blk->block.info;
+    uint32_t block_sectors = info->block_bytes / SK_BLOCK_SECTOR_BYTES;
+    uint64_t room = blk->options.segment_count; /* ranges of a slot */
 
-    if (ski_virtio_device_has(&blk->virtio, feature)) {
-        most = sectors < most ? sectors : most;
-        limits.sectors_max = (uint32_t)(most - most % block_sectors);
+    limits->sectors_max = 0;
+    limits->ranges_max = 0;
+    if (info->segment_bytes_max != 0 &&
+        info->segment_bytes_max / sizeof(struct ski_blk_range) < room) {
+        room = info->segment_bytes_max / sizeof(struct ski_blk_range);
     }
-    return limits;
+    if (!ski_virtio_device_has(&blk->virtio, feature) || room == 0 || sectors < block_sectors) {
+        return;
+    }
+    limits->sectors_max = (uint32_t)(sectors - sectors % block_sectors);
+    limits->ranges_max = clamp_at_least_one(ranges < room ? ranges : room);
 }
 
 static void set_ranges(struct ski_blk *blk, const struct ski_blk_config *config)
 {
     struct sk_block_info *info = &blk->block.info;
 
-    info->discard = range_limits(blk, SK_VIRTIO_BLK_F_DISCARD, config->discard_sectors,
-                                 config->discard_alignment);
-    info->write_zeroes =
-        range_limits(blk, SK_VIRTIO_BLK_F_WRITE_ZEROES, config->zeroes_sectors, 1);
-    info->secure_erase = range_limits(blk, SK_VIRTIO_BLK_F_SECURE_ERASE, config->erase_sectors,
-                                      config->erase_alignment);
+    info->discard.alignment_sectors = clamp_at_least_one(config->discard_alignment);
+    set_limits(blk, SK_VIRTIO_BLK_F_DISCARD, config->discard_sectors, config->discard_ranges,
+               &info->discard);
+    info->write_zeroes.alignment_sectors = 1;
+    set_limits(blk, SK_VIRTIO_BLK_F_WRITE_ZEROES, config->zeroes_sectors, config->zeroes_ranges,
+               &info->write_zeroes);
+    info->secure_erase.alignment_sectors = clamp_at_least_one(config->erase_alignment);
+    set_limits(blk, SK_VIRTIO_BLK_F_SECURE_ERASE, config->erase_sectors, config->erase_ranges,
+               &info->secure_erase);
     info->zeroes_may_unmap = config->zeroes_may_unmap != 0;
     info->lifetime = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_LIFETIME);
 }

@@ -121,13 +121,15 @@ const struct sk_block_range_limits *ski_blk_range_limits(const struct ski_blk_qu
     }
 }
 
-/* How much of a range the next part covers: cut at the alignment if more follows. */
+/*
+ * How much of the range that the cursor is in, `left` sectors behind it, goes as
+ * one: cut at the alignment if more follows.
+ */
 static uint32_t measure_range(const struct ski_blk_queue *queue,
                               const struct sk_block_request *request,
-                              const struct sk_block_range_limits *limits)
+                              const struct sk_block_range_limits *limits, uint64_t left)
 {
     uint64_t room = ski_blk_zone_room(queue, request->next_sector) / SK_BLOCK_SECTOR_BYTES;
-    uint64_t left = request->bytes_left / SK_BLOCK_SECTOR_BYTES;
     uint32_t sectors = left < limits->sectors_max ? (uint32_t)left : limits->sectors_max;
 
     if (request->operation == SK_BLOCK_WRITE_ZEROES && room <= sectors) {
@@ -141,24 +143,55 @@ static uint32_t measure_range(const struct ski_blk_queue *queue,
     return sectors;
 }
 
-/* One range: as much as the device takes. */
-static void put_range(struct ski_blk_queue *queue, uint32_t slot,
-                      struct sk_block_request *request,
-                      const struct sk_block_range_limits *limits, struct ski_blk_part *part)
+/* Takes the next piece of the request's ranges and moves the cursor; at most `most` sectors. */
+static struct sk_block_range take_range(const struct ski_blk_queue *queue,
+                                        struct sk_block_request *request,
+                                        const struct sk_block_range_limits *limits, uint32_t most)
 {
-    struct ski_blk_range SKI_SHARED *range = &queue->ranges[slot];
-    uint32_t sectors = measure_range(queue, request, limits);
-    uint32_t flags = (request->flags & SK_BLOCK_FLAG_UNMAP) != 0 ? SKI_BLK_RANGE_UNMAP : 0;
+    struct sk_block_range range = ski_blk_range_at(request, request->segment_index);
+    uint64_t left = range.sector + range.sector_count - request->next_sector;
+    struct sk_block_range piece = { request->next_sector,
+                                    measure_range(queue, request, limits, left) };
 
-    ski_door_store64(&range->sector, request->next_sector);
-    ski_door_store64(&range->count_and_flags, sectors | (uint64_t)flags << 32);
-    ski_blk_put_segment(queue, slot, part->count++,
-                        queue->ranges_address.raw + slot * sizeof(struct ski_blk_range),
-                        (uint32_t)sizeof(struct ski_blk_range), 0);
-    part->bytes = sectors * SK_BLOCK_SECTOR_BYTES;
+    if (piece.sector_count > most) {
+        return (struct sk_block_range){ 0, 0 };
+    }
+    request->bytes_left -= piece.sector_count * SK_BLOCK_SECTOR_BYTES;
+    request->next_sector += piece.sector_count;
+    if (piece.sector_count == left && request->bytes_left != 0) {
+        request->segment_index++;
+        request->next_sector = request->ranges[request->segment_index].sector;
+    }
+    return piece;
+}
+
+/* As many ranges as the device takes in one request, and as 32 bits count sectors of. */
+static void put_ranges(struct ski_blk_queue *queue, uint32_t slot,
+                       struct sk_block_request *request,
+                       const struct sk_block_range_limits *limits, struct ski_blk_part *part)
+{
+    uint64_t offset = ski_blk_ranges_offset(queue, slot);
+    struct ski_blk_range SKI_SHARED *ranges =
+        (struct ski_blk_range SKI_SHARED *)(void SKI_SHARED *)(queue->tables + offset);
+    uint64_t flags = (request->flags & SK_BLOCK_FLAG_UNMAP) != 0 ? SKI_BLK_RANGE_UNMAP : 0;
+    uint32_t most = ski_blk_is_serial(queue, request) ? 1 : limits->ranges_max;
+    uint32_t count = 0;
+
+    while (count < most && request->bytes_left != 0) {
+        struct sk_block_range piece =
+            take_range(queue, request, limits, UINT32_MAX - part->bytes);
+
+        if (piece.sector_count == 0) {
+            break;
+        }
+        ski_door_store64(&ranges[count].sector, piece.sector);
+        ski_door_store64(&ranges[count].count_and_flags, piece.sector_count | flags << 32);
+        part->bytes += (uint32_t)piece.sector_count;
+        count++;
+    }
+    ski_blk_put_segment(queue, slot, part->count++, queue->tables_address.raw + offset,
+                        count * (uint32_t)sizeof(struct ski_blk_range), 0);
     part->sector = 0; /* 5.2.6: the header's sector has no meaning here */
-    request->bytes_left -= part->bytes;
-    request->next_sector += sectors;
 }
 
 /* Fills the next part of a request into a slot; false: the limits leave no room for it. */
@@ -171,7 +204,7 @@ static bool fill_part(struct ski_blk_queue *queue, uint32_t slot,
         return true; /* nothing to move: FLUSH, a zone's state */
     }
     if (limits != NULL) {
-        put_range(queue, slot, request, limits, part);
+        put_ranges(queue, slot, request, limits, part);
         return true;
     }
     part->bytes = measure_part(queue, request);

@@ -84,7 +84,7 @@ static void count_part(struct ski_blk_queue *queue, enum sk_block_operation oper
     } else if (operation == SK_BLOCK_WRITE || operation == SK_BLOCK_ZONE_APPEND) {
         statistics->bytes_written += bytes;
     } else if (ski_blk_range_limits(queue, operation) != NULL) {
-        statistics->bytes_cleared += bytes;
+        statistics->bytes_cleared += (uint64_t)bytes * SK_BLOCK_SECTOR_BYTES;
     }
 }
 

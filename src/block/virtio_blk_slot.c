@@ -99,7 +99,7 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
     if (queue->refused == NULL) { /* those of an earlier life still want their callback */
         queue->refused_last = &queue->refused;
     }
-    queue->table_bias = queue->chains_address.raw - (uintptr_t)queue->slots[0].data;
+    queue->table_bias = queue->tables_address.raw - (uintptr_t)queue->slots[0].data;
     queue->special =
         queue->notification_data ||
         (queue->ring.is_packed ? queue->ring.packed.device_order : queue->ring.split.device_order);

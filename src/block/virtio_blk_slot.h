@@ -14,7 +14,7 @@ struct ski_blk_part {
     uint32_t type;
     uint32_t segment_flags; /* SKI_RING_WRITE where the device writes */
     uint64_t sector;
-    uint32_t bytes;
+    uint32_t bytes; /* of data; sectors of ranges */
     uint32_t count; /* segments */
     bool append;    /* a zone append, whose answer is longer */
 };
@@ -29,7 +29,7 @@ static inline bool ski_blk_is_ready(const struct ski_blk_queue *queue)
 static inline struct ski_ring_descriptor SKI_SHARED *
 ski_blk_chain_of(const struct ski_blk_queue *queue, uint32_t slot)
 {
-    return queue->indirect ? queue->chains + slot * queue->chain_length : queue->chains + slot;
+    return queue->indirect ? queue->chains + slot * queue->table_length : queue->chains + slot;
 }
 
 /* Where the device finds a slot's header, status byte and table. */
@@ -45,8 +45,24 @@ static inline uint64_t ski_blk_status_address(const struct ski_blk_queue *queue,
 
 static inline uint64_t ski_blk_table_address(const struct ski_blk_queue *queue, uint32_t slot)
 {
-    return queue->chains_address.raw +
-           (uint64_t)(slot * queue->chain_length) * sizeof(struct ski_ring_descriptor);
+    return queue->tables_address.raw +
+           (uint64_t)(slot * queue->table_length) * sizeof(struct ski_ring_descriptor);
+}
+
+/* Where a slot's ranges lie: in its table, behind a chain with one segment. */
+static inline uint64_t ski_blk_ranges_offset(const struct ski_blk_queue *queue, uint32_t slot)
+{
+    return (uint64_t)(slot * queue->table_length + SKI_BLK_CHAIN_FIXED + 1) *
+           sizeof(struct ski_ring_descriptor);
+}
+
+/* Range `index` of a request on ranges. */
+static inline struct sk_block_range ski_blk_range_at(const struct sk_block_request *request,
+                                                     uint32_t index)
+{
+    struct sk_block_range only = { request->sector, request->sector_count };
+
+    return request->range_count == 0 ? only : request->ranges[index];
 }
 
 static inline uint32_t ski_blk_table_bytes(uint32_t segments)

@@ -35,24 +35,31 @@ enum sk_status ski_blk_check_options(const struct sk_virtio_blk_options *options
 struct queue_layout {
     struct ski_ring_layout ring;
     uint64_t frames;
-    uint64_t ranges;
     uint64_t tables;
     uint64_t bytes;
 };
+
+/*
+ * Descriptors of a slot's table: its longest chain, and one more, so that
+ * behind a chain with one segment there is room for `segment_count` ranges.
+ */
+static uint32_t table_length(uint32_t segment_count)
+{
+    return segment_count + SKI_BLK_CHAIN_FIXED + 1;
+}
 
 /* With indirect tables, whatever the device will offer. */
 static void lay_out_queue(uint32_t size, uint32_t segment_count, uint32_t ring_alignment,
                           struct queue_layout *out_layout)
 {
-    uint64_t chain_bytes =
-        (uint64_t)(segment_count + SKI_BLK_CHAIN_FIXED) * sizeof(struct ski_ring_descriptor);
+    uint64_t table_bytes =
+        (uint64_t)table_length(segment_count) * sizeof(struct ski_ring_descriptor);
 
     ski_ring_split_lay_out(size, ring_alignment, &out_layout->ring);
     out_layout->frames = align_up(out_layout->ring.bytes, 64);
-    out_layout->ranges = out_layout->frames + (uint64_t)size * sizeof(struct ski_blk_frame);
     out_layout->tables =
-        align_up(out_layout->ranges + (uint64_t)size * sizeof(struct ski_blk_range), 64);
-    out_layout->bytes = align_up(out_layout->tables + size * chain_bytes, QUEUE_ALIGNMENT);
+        align_up(out_layout->frames + (uint64_t)size * sizeof(struct ski_blk_frame), 64);
+    out_layout->bytes = align_up(out_layout->tables + size * table_bytes, QUEUE_ALIGNMENT);
 }
 
 static uint64_t private_queue_bytes(uint32_t size)
@@ -159,13 +166,11 @@ static void place_queue(struct ski_blk_queue *queue, uint32_t size)
     init_ring(queue, base, &layout.ring);
     queue->frames = (struct ski_blk_frame SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
         base + layout.frames);
-    queue->ranges = (struct ski_blk_range SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
-        base + layout.ranges);
-    queue->chains = (struct ski_ring_descriptor SKI_SHARED *)(void SKI_SHARED *)ski_door_share(
-        base + layout.tables);
+    queue->tables = ski_door_share(base + layout.tables);
+    queue->chains = (struct ski_ring_descriptor SKI_SHARED *)(void SKI_SHARED *)queue->tables;
     queue->frames_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.frames);
-    queue->ranges_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.ranges);
-    queue->chains_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.tables);
+    queue->tables_address = sk_daddr_make(blk->buffer_address.raw + offset + layout.tables);
+    queue->table_length = (uint16_t)table_length(blk->options.segment_count);
     if (!queue->indirect && !queue->ring.is_packed) {
         queue->chains = queue->ring.split.descriptors;
     }

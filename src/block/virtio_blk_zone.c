@@ -80,9 +80,11 @@ static void set_limits(struct ski_blk *blk, const struct ski_blk_config *config,
     zones->write_bytes = (uint32_t)unit;
     if (zones->model == SK_BLOCK_ZONE_MODEL_HOST_MANAGED) {
         info->discard.sectors_max = 0; /* not accepted, unless the model changed meanwhile */
+        info->discard.ranges_max = 0;
     }
     /* 5.2.6: what is erased is zones. */
     info->secure_erase.sectors_max = erase - erase % zones->sectors;
+    info->secure_erase.ranges_max = erase < zones->sectors ? 0 : info->secure_erase.ranges_max;
     if (info->secure_erase.alignment_sectors % zones->sectors != 0) {
         info->secure_erase.alignment_sectors = zones->sectors;
     }

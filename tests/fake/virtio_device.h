@@ -241,7 +241,8 @@ struct fake_device {
     uint64_t writes;
     uint64_t flushes;
     uint64_t ranges;        /* discards, zeroings and erasures */
-    uint64_t range_sectors; /* in all of them */
+    uint64_t range_segments; /* in all of them */
+    uint64_t range_sectors;
     uint64_t ranges_unmapped;
     uint64_t resets;
     uint32_t in_flight;

@@ -109,6 +109,7 @@ bool fake_ranges_perform(struct fake_device *fake, const struct fake_request *re
             fake_zones_erased(fake, sector, count);
         }
         memset(fake->storage + sector * 512, kind->fill, (size_t)count * 512);
+        fake->range_segments++;
         fake->range_sectors += count;
         fake->ranges_unmapped += (sk_endian_load_le32(ranges + at + 12) & 1) != 0;
         fake->sequence++;

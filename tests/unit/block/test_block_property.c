@@ -148,17 +148,22 @@ static void test_block_find_property__limits_of_ranges(void **state)
          SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_WRITE_ZEROES) |
          SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_SECURE_ERASE));
     put(36, 4, 1000);
+    put(40, 4, 5);
     put(44, 4, 8);
     put(48, 4, 2000);
+    put(52, 4, 1000);
     put(56, 1, 1);
     put(60, 4, 3000);
     put(68, 4, 16);
     probe();
     assert_int_equal(number("discard_sectors_max"), 1000);
+    assert_int_equal(number("discard_ranges_max"), 5);
     assert_int_equal(number("discard_alignment_sectors"), 8);
     assert_int_equal(number("write_zeroes_sectors_max"), 2000);
+    assert_int_equal(number("write_zeroes_ranges_max"), 16); /* what a slot has room for */
     assert_int_equal(number("write_zeroes_may_unmap"), 1);
     assert_int_equal(number("secure_erase_sectors_max"), 3000);
+    assert_int_equal(number("secure_erase_ranges_max"), 1); /* the device said 0 */
     assert_int_equal(number("secure_erase_alignment_sectors"), 16);
     blk_rig_deinit(&rig);
 }

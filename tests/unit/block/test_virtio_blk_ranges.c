@@ -143,6 +143,257 @@ static void test_virtio_blk_clear__error_in_one_part_fails_the_whole(void **stat
     blk_rig_deinit(&rig);
 }
 
+/* ---- Many ranges ------------------------------------------------------------------------- */
+
+#define LIST 40u
+
+static struct sk_block_range list[LIST];
+
+/* 40 ranges of 1 to 4 sectors, not in order, none touching another. */
+static uint64_t make_list(void)
+{
+    uint64_t sectors = 0;
+
+    for (unsigned i = 0; i < LIST; i++) {
+        list[i] = (struct sk_block_range){ (i * 7 % LIST) * 10 + 3, 1 + i % 4 };
+        sectors += list[i].sector_count;
+    }
+    return sectors;
+}
+
+static void expect_list(uint8_t fill)
+{
+    for (unsigned i = 0; i < LIST; i++) {
+        expect_fill(list[i].sector, list[i].sector_count, fill);
+    }
+}
+
+/* A disk that takes `ranges` ranges at a time, through one of the four kinds of ring. */
+static void start_lists(unsigned kind, uint32_t sectors_max, uint32_t ranges)
+{
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    config.features |= bit(SK_VIRTIO_BLK_F_DISCARD) | bit(SK_VIRTIO_BLK_F_WRITE_ZEROES) |
+                       bit(SK_VIRTIO_BLK_F_SECURE_ERASE);
+    config.features &= ~bit(SK_VIRTIO_F_INDIRECT_DESC);
+    config.features |= (kind & 1) != 0 ? bit(SK_VIRTIO_F_INDIRECT_DESC) : 0;
+    config.features |= (kind & 2) != 0 ? bit(SK_VIRTIO_F_RING_PACKED) : 0;
+    config.config_bytes = 96;
+    blk_rig_init(&rig, &config, NULL);
+    for (unsigned offset = 36; offset <= 60; offset += 12) {
+        put32(offset, sectors_max);
+        put32(offset + 4, ranges);
+    }
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    memset(rig.fake->storage, 0x11, rig.fake->storage_sectors * 512);
+}
+
+static void test_virtio_blk_clear_ranges__as_few_requests_as_the_device_takes(void **state)
+{
+    static const struct {
+        uint32_t offered;
+        uint32_t used;
+        unsigned requests;
+    } cases[] = { { 1, 1, 40 }, { 3, 3, 14 }, { 16, 16, 3 }, { 40, 16, 3 }, { UINT32_MAX, 16, 3 },
+                  { 0, 1, 40 } };
+    uint64_t sectors = make_list();
+
+    (void)state;
+    for (unsigned kind = 0; kind < 4; kind++) {
+        for (size_t i = 0; i + (kind > 0) < sizeof(cases) / sizeof(cases[0]); i++) {
+            start_lists(kind, 1000, cases[i].offered);
+            assert_int_equal(rig.disk->info.discard.ranges_max, cases[i].used);
+            assert_int_equal(
+                sk_block_clear_ranges(rig.queue, SK_BLOCK_DISCARD, list, LIST, 0, 0), SK_OK);
+            expect_list(0xdd);
+            if (cases[i].offered == 0) { /* the device minds its own nonsense */
+                fake_device_forgive(rig.fake);
+            }
+            assert_int_equal(rig.fake->ranges, cases[i].requests);
+            assert_int_equal(rig.fake->range_segments, LIST);
+            assert_int_equal(rig.queue->statistics.bytes_cleared, sectors * 512);
+            blk_rig_deinit(&rig);
+        }
+    }
+}
+
+/* Ranges and ordinary requests take turns in the same slots. */
+static void test_virtio_blk_clear_ranges__leaves_slots_as_they_were(void **state)
+{
+    struct sk_virtio_blk_options options = blk_rig_options();
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+    struct sk_dma_segment segments[16];
+    struct blk_rig_request request;
+
+    (void)state;
+    (void)make_list();
+    config.features |= bit(SK_VIRTIO_BLK_F_DISCARD);
+    options.queue_size = 4;
+    blk_rig_init(&rig, &config, &options);
+    put32(36, 1000);
+    put32(40, 16);
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    for (unsigned round = 0; round < 50; round++) {
+        uint32_t count = round % 16 + 1;
+
+        assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_DISCARD, list, round % LIST + 1,
+                                               0, 0),
+                         SK_OK);
+        blk_rig_prepare(&rig, &request, SK_BLOCK_WRITE, 1000, 0, 512);
+        for (unsigned i = 0; i < count; i++) {
+            segments[i] = (struct sk_dma_segment){ sk_daddr_make(blk_rig_address(&rig, i)), 512 };
+            memset(test_environment_foreign(&rig.env, i), (int)(round + i), 512);
+        }
+        request.request.segments = segments;
+        request.request.segment_count = count;
+        blk_rig_submit(&rig, &request);
+        assert_true(blk_rig_run(&rig, &request, POLLS));
+        assert_int_equal(request.request.status, SK_OK);
+        for (unsigned i = 0; i < count; i++) {
+            assert_int_equal(rig.fake->storage[(1000 + i) * 512], round + i);
+        }
+    }
+    blk_rig_deinit(&rig);
+}
+
+/* Long ranges are cut, and the pieces go together as far as the device takes them. */
+static void test_virtio_blk_clear_ranges__long_ones_are_cut(void **state)
+{
+    static const struct sk_block_range ranges[] = { { 100, 25 }, { 7, 3 }, { 200, 31 } };
+
+    (void)state;
+    start_lists(1, 10, 4);
+    assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_WRITE_ZEROES, ranges, 3,
+                                           SK_BLOCK_FLAG_UNMAP | SK_BLOCK_FLAG_FUA, 0),
+                     SK_OK);
+    expect_fill(100, 25, 0);
+    expect_fill(7, 3, 0);
+    expect_fill(200, 31, 0);
+    assert_int_equal(rig.fake->range_segments, 3 + 1 + 4);
+    assert_int_equal(rig.fake->ranges, 2);
+    assert_int_equal(rig.fake->ranges_unmapped, 8);
+    assert_int_equal(rig.fake->flushes, 1);
+    blk_rig_deinit(&rig);
+}
+
+/* More sectors than 32 bits count, at a disk that is larger than what is stored. */
+static void test_virtio_blk_clear_ranges__more_than_32_bits_of_sectors(void **state)
+{
+    static const struct sk_block_range ranges[] = {
+        { 0, UINT64_C(3) << 31 }, { UINT64_C(1) << 34, 8 }, { 8, UINT32_MAX },
+    };
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    (void)state;
+    config.features |= bit(SK_VIRTIO_BLK_F_DISCARD);
+    config.capacity_sectors = UINT64_C(1) << 40;
+    blk_rig_init(&rig, &config, NULL);
+    put32(36, UINT32_MAX);
+    put32(40, 16);
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    assert_int_equal(rig.disk->info.discard.sectors_max, UINT32_MAX);
+    /* The fake device stores less, so it fails; what it was told kept to its limits. */
+    assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_DISCARD, ranges, 3, 0, 0),
+                     SK_ERR_IO);
+    assert_int_equal(rig.queue->statistics.parts, 1 + 3); /* 2^32 - 1, the rest and 8, 2^32 - 1 */
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_clear_ranges__bad_lists_are_refused(void **state)
+{
+    struct sk_block_range good = { 0, 1 };
+    struct sk_block_range bad[2] = { { 0, 1 }, { 2048, 1 } };
+    struct blk_rig_request request;
+
+    (void)state;
+    start_lists(1, 1000, 16);
+    assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_DISCARD, NULL, 1, 0, 0),
+                     SK_ERR_INVALID);
+    assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_DISCARD, &good, 0, 0, 0),
+                     SK_ERR_SIZE);
+    assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_READ, &good, 1, 0, 0),
+                     SK_ERR_INVALID);
+    assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_DISCARD, bad, 2, 0, 0),
+                     SK_ERR_RANGE);
+    bad[1] = (struct sk_block_range){ 1, 0 };
+    assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_DISCARD, bad, 2, 0, 0),
+                     SK_ERR_SIZE);
+    blk_rig_prepare(&rig, &request, SK_BLOCK_DISCARD, 0, 0, 0);
+    request.request.ranges = &good;
+    request.request.range_count = 1;
+    request.request.sector_count = 1;
+    blk_rig_submit(&rig, &request);
+    assert_true(blk_rig_run(&rig, &request, POLLS));
+    assert_int_equal(request.request.status, SK_ERR_INVALID);
+    assert_int_equal(rig.fake->ranges, 0);
+    assert_int_equal(rig.queue->statistics.refused, 5);
+    blk_rig_deinit(&rig);
+}
+
+/* So many sectors that their bytes do not fit 64 bits. */
+static void test_virtio_blk_clear_ranges__sums_that_wrap_are_refused(void **state)
+{
+    static struct sk_block_range ranges[3];
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    (void)state;
+    config.features |= bit(SK_VIRTIO_BLK_F_DISCARD);
+    config.capacity_sectors = UINT64_MAX / 512;
+    blk_rig_init(&rig, &config, NULL);
+    put32(36, 1000);
+    put32(40, 1);
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    for (unsigned i = 0; i < 3; i++) {
+        ranges[i] = (struct sk_block_range){ 0, UINT64_MAX / 512 };
+    }
+    assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_DISCARD, ranges, 3, 0, 0),
+                     SK_ERR_SIZE);
+    blk_rig_deinit(&rig);
+}
+
+/* One range that fails fails the request; the others' state is nobody's promise. */
+static void test_virtio_blk_clear_ranges__one_failure_fails_all(void **state)
+{
+    (void)state;
+    (void)make_list();
+    start_lists(1, 1000, 4);
+    fake_device_bad_sectors(rig.fake, list[21].sector, 1);
+    assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_SECURE_ERASE, list, LIST, 0, 0),
+                     SK_ERR_IO);
+    assert_int_equal(rig.queue->statistics.errors[SK_ERR_IO], 1);
+    blk_rig_deinit(&rig);
+}
+
+/* A range is a segment of 16 bytes, and segments have a longest. */
+static void test_virtio_blk_clear_ranges__keep_to_size_max(void **state)
+{
+    static const struct {
+        uint32_t size_max;
+        uint32_t ranges;
+    } cases[] = { { 15, 0 }, { 16, 1 }, { 31, 1 }, { 32, 2 }, { 512, 16 } };
+    struct sk_virtio_blk_options options = blk_rig_options();
+
+    (void)state;
+    (void)make_list();
+    options.segment_count = 64;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+        config.features |= bit(SK_VIRTIO_BLK_F_DISCARD) | bit(SK_VIRTIO_BLK_F_SIZE_MAX);
+        config.size_max = cases[i].size_max;
+        blk_rig_init(&rig, &config, &options);
+        put32(36, 1000);
+        put32(40, 16);
+        assert_int_equal(blk_rig_probe(&rig), SK_OK);
+        assert_int_equal(rig.disk->info.discard.ranges_max, cases[i].ranges);
+        assert_int_equal(sk_block_clear_ranges(rig.queue, SK_BLOCK_DISCARD, list, LIST, 0, 0),
+                         cases[i].ranges == 0 ? SK_ERR_UNSUPPORTED : SK_OK);
+        blk_rig_deinit(&rig);
+    }
+}
+
+/* ---- Lifetime ---------------------------------------------------------------------------- */
+
 static void test_virtio_blk_lifetime__is_six_bytes_where_offered(void **state)
 {
     static const uint8_t expected[] = { 1, 0, 2, 0, 3, 0 };
@@ -319,6 +570,15 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_clear__bad_ranges_are_refused),
         cmocka_unit_test(test_virtio_blk_clear__not_offered_or_read_only),
         cmocka_unit_test(test_virtio_blk_clear__error_in_one_part_fails_the_whole),
+        cmocka_unit_test(
+            test_virtio_blk_clear_ranges__as_few_requests_as_the_device_takes),
+        cmocka_unit_test(test_virtio_blk_clear_ranges__leaves_slots_as_they_were),
+        cmocka_unit_test(test_virtio_blk_clear_ranges__long_ones_are_cut),
+        cmocka_unit_test(test_virtio_blk_clear_ranges__more_than_32_bits_of_sectors),
+        cmocka_unit_test(test_virtio_blk_clear_ranges__bad_lists_are_refused),
+        cmocka_unit_test(test_virtio_blk_clear_ranges__sums_that_wrap_are_refused),
+        cmocka_unit_test(test_virtio_blk_clear_ranges__one_failure_fails_all),
+        cmocka_unit_test(test_virtio_blk_clear_ranges__keep_to_size_max),
         cmocka_unit_test(test_virtio_blk_lifetime__is_six_bytes_where_offered),
         cmocka_unit_test(test_virtio_blk_get_lifetime__waits_and_tells),
         cmocka_unit_test(test_virtio_blk_lifetime_parse__reserved_values_are_malformed),
