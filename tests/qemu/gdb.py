@@ -8,7 +8,11 @@ import time
 from machine import SECONDS, Run, boot_command
 
 ENTRY = 0x80200000
-TREE_REGISTER = 11  # a1
+A0, TREE_REGISTER, PC, PRIVILEGE = 10, 11, 32, 65  # a1 is the tree's
+CONTROL = 66  # the first of 4096 control registers
+SUPERVISOR = 1
+# What firmware sets up: the kernel may touch all memory and read the counters.
+FIRMWARE = ((CONTROL + 0x3b0, 2 ** 54 - 1), (CONTROL + 0x3a0, 0x1f), (CONTROL + 0x306, 7))
 
 
 class Stub:
@@ -61,6 +65,12 @@ class Stub:
     def register(self, number):
         return int.from_bytes(bytes.fromhex(self.ask("p%x" % number)), "little")
 
+    def enter(self, hart):
+        """Lets a hart that stands still since its reset enter the kernel as the first one does."""
+        assert self.ask("Hg%x" % (hart + 1)) == "OK"
+        for number, value in (*FIRMWARE, (A0, hart), (PC, ENTRY), (PRIVILEGE, SUPERVISOR)):
+            assert self.ask("P%x=%s" % (number, value.to_bytes(8, "little").hex())) == "OK"
+
     def read(self, address, length):
         data = b""
         while len(data) < length:
@@ -82,36 +92,61 @@ class Stub:
         """Lets the machine run, but for one hart."""
         self.send("vCont" + "".join(";c:%x" % (i + 1) for i in range(harts) if i != hart))
 
+    def stop(self):
+        self.socket.sendall(b"\x03")
+        assert self.receive().startswith("T")
+
+
+class Machine:
+    """A machine that hart 0 has brought to the kernel's first instruction; `stub` leads it on."""
+
+    def __init__(self, folder, commands, arguments, smp=1):
+        path = folder / "gdb"
+        if path.exists():
+            path.unlink()
+        self.console = folder / "console"
+        self.command = boot_command(commands, [
+            *arguments, "-S", "-chardev", "socket,id=gdb,path=%s,server=on,wait=off" % path,
+            "-gdb", "chardev:gdb"], smp=smp)
+        with open(self.console, "wb") as console:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=console,
+                                            stderr=subprocess.STDOUT)
+        try:
+            self.stub = Stub(path)
+            self.stub.run_to(ENTRY)
+        except Exception:
+            self.__exit__()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def end(self):
+        """What happened until it ended."""
+        try:
+            status = self.process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            status = "none"
+        run = Run(status, self.console.read_bytes(), self.command)
+        if status == "none":
+            run.fail("it did not end within %d s" % SECONDS)
+        return run
+
 
 def boot_with_tree(folder, change, commands="hash; poweroff", arguments=(), smp=1, without=None):
     """Boots on hart 0 with the tree that `change` makes of the firmware's; hart `without` stands
     still."""
-    path = folder / "gdb"
-    if path.exists():
-        path.unlink()
-    command = boot_command(commands, [
-        *arguments, "-S", "-chardev", "socket,id=gdb,path=%s,server=on,wait=off" % path,
-        "-gdb", "chardev:gdb"], smp=smp)
-    with open(folder / "console", "wb") as console:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console,
-                                   stderr=subprocess.STDOUT)
-        try:
-            stub = Stub(path)
-            stub.run_to(ENTRY)
-            address = stub.register(TREE_REGISTER)
-            tree = stub.read(address, struct.unpack(">I", stub.read(address + 4, 4))[0])
-            stub.write(address, change(tree))
-            if without is None:
-                stub.go()
-            else:
-                stub.go_without(without, smp)
-            status = process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            status = "none"
-        finally:
-            process.kill()
-            process.wait()
-    run = Run(status, (folder / "console").read_bytes(), command)
-    if status == "none":
-        run.fail("it did not end within %d s" % SECONDS)
-    return run
+    with Machine(folder, commands, arguments, smp) as machine:
+        stub = machine.stub
+        address = stub.register(TREE_REGISTER)
+        tree = stub.read(address, struct.unpack(">I", stub.read(address + 4, 4))[0])
+        stub.write(address, change(tree))
+        if without is None:
+            stub.go()
+        else:
+            stub.go_without(without, smp)
+        return machine.end()

@@ -3,10 +3,13 @@
 """All harts run: they are found, started, given work and queues, and stopped at a fault."""
 import re
 import struct
+import subprocess
+import time
 
-from gdb import boot_with_tree
-from machine import Image, boot, disk, main, type_in
+from gdb import Machine, boot_with_tree
+from machine import KERNEL, Image, boot, disk, main, type_in
 
+HART_BYTES = 64  # of one in arch_harts; its first word is 0 until it is started
 FAULT = 2  # the exit status
 BENCH = "bench read 4096 8 60 "
 
@@ -185,6 +188,33 @@ def test_start__hart_that_does_not_come(folder):
     run = boot_four(folder, lambda tree: tree, without=2)
     run.has(r"warning: hart 2 did not start within 2000 ms: it stays unused$")
     run.has(r"^3 of 4 harts run; the machine calls them 0 [13] [13]$")
+
+
+def address_of(symbol):
+    """Of the kernel, as its own hart sees it."""
+    names = subprocess.run(["riscv64-linux-gnu-nm", KERNEL], check=True, capture_output=True,
+                           text=True).stdout
+    return int(re.search(r"^([0-9a-f]+) \w %s$" % symbol, names, re.M).group(1), 16)
+
+
+def test_start__hart_that_enters_as_the_first(folder):
+    """As firmware may let it that reads a hart's entry before it was told."""
+    second = address_of("arch_harts") + HART_BYTES
+    image = Image(folder, 512 * 7, "again")
+    with Machine(folder, "hash; poweroff", disk(image), smp=2) as machine:
+        stub = machine.stub
+        while True:
+            stub.go_without(1, 2)
+            time.sleep(0.1)
+            stub.stop()
+            if any(stub.read(second, 8)):
+                break
+        stub.enter(1)
+        stub.go()
+        run = machine.end().left(0)
+    run.has(r"^2 of 2 harts run$")
+    assert len(re.findall(r"^SimpleKernel", run.text, re.M)) == 1
+    assert run.sha256() == (image.sha256(), image.size)
 
 
 main(globals())

@@ -3,6 +3,7 @@
  * Entered by the firmware in S-mode without translation: the first hart at
  * arch_entry, a0 is the hart, a1 the physical address of the device tree; each
  * other one at arch_hart_entry, a1 is the physical address of its struct arch_hart.
+ * OpenSBI 1.1 may let a hart that is just being started in at arch_entry too.
  */
 #include "layout.h"
 
@@ -36,6 +37,10 @@
 arch_entry:
     csrw sie, zero
     csrci sstatus, 2
+    la t0, entered
+    li t1, 1
+    amoswap.w.aqrl t1, t1, (t0)
+    bnez t1, entered_again
     mv s0, a0
     mv s1, a1
 
@@ -74,6 +79,26 @@ arch_entry:
     call kernel_main
 3:  wfi
     j 3b
+
+/* It was told nothing, so it looks for its number. */
+entered_again:
+    la a1, arch_harts
+    la t0, arch_harts + LAYOUT_HARTS * LAYOUT_HART
+    addi a1, a1, LAYOUT_HART /* the first one is not meant */
+1:  ld t1, LAYOUT_HART_ID(a1)
+    ld t2, LAYOUT_HART_STACK(a1)
+    beqz t2, 2f
+    beq t1, a0, arch_hart_entry
+2:  addi a1, a1, LAYOUT_HART
+    bltu a1, t0, 1b
+3:  wfi
+    j 3b
+
+.data
+.balign 4
+entered:
+    .word 0
+.section .text.entry, "ax"
 
 .globl arch_hart_entry
 arch_hart_entry:

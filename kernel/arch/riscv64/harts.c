@@ -13,6 +13,8 @@
 #define SBI_INVALID_PARAM     (-3)
 #define SBI_ALREADY_AVAILABLE (-6)
 
+_Static_assert(ARCH_HARTS_MAX == LAYOUT_HARTS, "boot.S counts on it");
+
 struct arch_hart arch_harts[ARCH_HARTS_MAX] = { { .armed = UINT64_MAX } };
 struct arch_stacks arch_hart_stacks[ARCH_HARTS_MAX]
     __attribute__((section(".bss.stacks"), aligned(LAYOUT_GUARD)));

@@ -10,7 +10,9 @@
 #define LAYOUT_FAULT_STACK 16384
 #define LAYOUT_STACKS      (LAYOUT_GUARD + LAYOUT_STACK + LAYOUT_GUARD + LAYOUT_FAULT_STACK)
 
-/* struct arch_hart, which tp points at. */
+/* Harts; the length of struct arch_hart, which tp points at, and what is where in it. */
+#define LAYOUT_HARTS            8
+#define LAYOUT_HART             64
 #define LAYOUT_HART_STACK       0
 #define LAYOUT_HART_FAULT_STACK 8
 #define LAYOUT_HART_SPACE       16

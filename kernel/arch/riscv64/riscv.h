@@ -37,6 +37,7 @@ struct arch_hart {
     uint32_t place;     /* in arch_harts */
     bool probing;       /* the next instruction may be illegal: it is skipped then */
 } __attribute__((aligned(64)));
+_Static_assert(sizeof(struct arch_hart) == LAYOUT_HART, "boot.S counts on it");
 _Static_assert(offsetof(struct arch_hart, stack_top) == LAYOUT_HART_STACK, "boot.S counts on it");
 _Static_assert(offsetof(struct arch_hart, fault_stack_top) == LAYOUT_HART_FAULT_STACK, "the same");
 _Static_assert(offsetof(struct arch_hart, space) == LAYOUT_HART_SPACE, "the same");
