@@ -15,7 +15,7 @@
 const struct shell_command shell_commands[] = {
     { "help", "", "this list", command_help },
     { "devices", "", "what was found, who drives it", command_devices },
-    { "disk", "", "the disk: identity, capacity, limits, features", command_disk },
+    { "disk", "", "the disk: identity, capacity, limits, choices made, properties", command_disk },
     { "parts", "", "the disk's partitions", command_parts },
     { "read", "SECTOR [COUNT]", "show sectors in hexadecimal and as text", command_read },
     { "write", "SECTOR TEXT...", "write a text, padded with zeros to the block", command_write },
@@ -33,7 +33,8 @@ const struct shell_command shell_commands[] = {
       "measure (read 4096 32 2 random irq harts=1 latency=1: each request is timed);\n"
       "                                   requests=N: a hart ends after N; write destroys data",
       command_bench },
-    { "stats", "", "counters of memory and disk", command_stats },
+    { "stats", "", "counters of memory and of the disk's queues, how long requests took",
+      command_stats },
     { "log", "error|warning|info|debug", "how much the log says", command_log },
     { "recover", "", "bring a disk back that was stopped after a fault", command_recover },
     { "uptime", "", "time since the machine started", command_uptime },
@@ -123,83 +124,6 @@ enum shell_result command_devices(const struct shell_call *call)
     for (const struct sk_device_node *node = sk_device_manager_first(&devices); node != NULL;
          node = node->next) {
         print_node(node);
-    }
-    return SHELL_OK;
-}
-
-static void print_counter(const char *name, uint64_t value)
-{
-    console_print("  %-26s %12lu\n", name, value);
-}
-
-static void print_arena(void)
-{
-    struct sk_dma_arena_statistics arena;
-
-    sk_dma_arena_get_statistics(&memory_arena, &arena);
-    console_print("memory, in pages of %u bytes\n", SK_DMA_PAGE_BYTES);
-    print_counter("total", arena.pages_total);
-    print_counter("live", arena.pages_live);
-    print_counter("peak", arena.pages_peak);
-    print_counter("largest free run", arena.pages_largest_free_run);
-    print_counter("quarantined", arena.pages_quarantined);
-    print_counter("runs", arena.runs_live);
-    print_counter("allocations", arena.allocations);
-    print_counter("refused: invalid", arena.failures[SK_DMA_ARENA_FAILURE_INVALID]);
-    print_counter("refused: exhausted", arena.failures[SK_DMA_ARENA_FAILURE_EXHAUSTED]);
-    print_counter("refused: fragmented", arena.failures[SK_DMA_ARENA_FAILURE_FRAGMENTED]);
-    print_counter("refused: constraint", arena.failures[SK_DMA_ARENA_FAILURE_CONSTRAINT]);
-    print_counter("refused: free", arena.failures[SK_DMA_ARENA_FAILURE_FREE]);
-}
-
-static void print_domain(const struct sk_dma_domain *domain)
-{
-    struct sk_dma_domain_statistics statistics;
-
-    sk_dma_domain_get_statistics(domain, &statistics);
-    console_print("the disk's DMA domain\n");
-    print_counter("buffers", statistics.buffers_live);
-    print_counter("buffers quarantined", statistics.buffers_quarantined);
-    print_counter("mappings", statistics.mappings_live);
-    print_counter("bounced mappings, ever", statistics.bounced_mappings);
-    print_counter("bounced bytes", statistics.bounced_bytes);
-}
-
-static void print_queue(const struct sk_block_queue *queue)
-{
-    struct sk_block_statistics statistics;
-
-    sk_block_get_statistics(queue, &statistics);
-    console_print("the disk's queue %u\n", (unsigned)queue->index);
-    print_counter("requests", statistics.requests);
-    print_counter("requests to the device", statistics.parts);
-    print_counter("bytes read", statistics.bytes_read);
-    print_counter("bytes written", statistics.bytes_written);
-    print_counter("notifications", statistics.notifications);
-    print_counter("notifications avoided", statistics.notifications_avoided);
-    print_counter("interrupts", statistics.interrupts);
-    print_counter("polls", statistics.polls);
-    print_counter("polls that found nothing", statistics.polls_empty);
-    print_counter("waits", statistics.waits);
-    print_counter("refused", statistics.refused);
-    for (unsigned status = SK_OK + 1; status < SK_STATUS_COUNT; status++) {
-        if (statistics.errors[status] != 0) {
-            console_print("  failed: %-18s %12lu\n", sk_status_name((enum sk_status)status),
-                          statistics.errors[status]);
-        }
-    }
-    print_counter("recoveries", statistics.recoveries);
-}
-
-enum shell_result command_stats(const struct shell_call *call)
-{
-    struct sk_block_device *device = devices_disk();
-
-    (void)call;
-    print_arena();
-    if (device != NULL) {
-        print_domain(device->domain);
-        print_queue(sk_block_get_queue(device, 0));
     }
     return SHELL_OK;
 }

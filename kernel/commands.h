@@ -8,11 +8,13 @@
 /* commands.c */
 enum shell_result command_help(const struct shell_call *call);
 enum shell_result command_devices(const struct shell_call *call);
-enum shell_result command_stats(const struct shell_call *call);
 enum shell_result command_log(const struct shell_call *call);
 enum shell_result command_uptime(const struct shell_call *call);
 enum shell_result command_crash(const struct shell_call *call);
 enum shell_result command_poweroff(const struct shell_call *call);
+
+/* commands_stats.c */
+enum shell_result command_stats(const struct shell_call *call);
 
 /* commands_disk.c */
 enum shell_result command_disk(const struct shell_call *call);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <skio/checked.h>
 #include <skio/text.h>
+#include <skio/virtio_transport.h>
 
 #include "arch/arch.h"
 #include "commands.h"
@@ -10,8 +11,14 @@
 #include "lib/string.h"
 #include "memory.h"
 
-#define RECOVER_NS UINT64_C(5000000000)
-#define DUMP_BYTES 16u
+#define RECOVER_NS   UINT64_C(5000000000)
+#define DUMP_BYTES   16u
+#define LINE_COLUMNS 110u
+
+static bool has_feature(const struct sk_block_info *info, unsigned bit)
+{
+    return info->features >> bit & 1;
+}
 
 static void print_features(const struct disk *disk, const char *title, uint64_t features)
 {
@@ -47,6 +54,60 @@ static void print_limits(const struct sk_block_info *info)
     console_print("; %u segments %s a request\n", (unsigned)info->segment_count_max, segment);
 }
 
+/* What was chosen of what the device offers, as people say it. */
+static void print_rings(const struct sk_block_info *info)
+{
+    static const struct {
+        unsigned bit;
+        const char *name;
+    } choices[] = {
+        { SK_VIRTIO_F_INDIRECT_DESC, "indirect tables" },
+        { SK_VIRTIO_F_EVENT_IDX, "event indexes" },
+        { SK_VIRTIO_F_IN_ORDER, "in order" },
+        { SK_VIRTIO_F_NOTIFICATION_DATA, "notification data" },
+        { SK_VIRTIO_F_ORDER_PLATFORM, "device-grade fences" },
+        { SK_VIRTIO_F_RING_RESET, "reset one by one" },
+    };
+
+    console_print("  %-12s %u, %s, of %u entries, %u requests deep", "queues",
+                  (unsigned)info->queue_count,
+                  has_feature(info, SK_VIRTIO_F_RING_PACKED) ? "packed" : "split",
+                  (unsigned)info->queue_size, (unsigned)info->queue_depth);
+    for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
+        if (has_feature(info, choices[i].bit)) {
+            console_print(", %s", choices[i].name);
+        }
+    }
+    console_print("\n");
+}
+
+/* As name=value, in lines of their own where they are full; features have their own lines. */
+static void print_properties(const struct disk *disk)
+{
+    struct sk_block_property property;
+    size_t column = LINE_COLUMNS;
+    char text[64];
+
+    for (uint32_t i = 0; sk_block_get_property(disk->device, i, &property) == SK_OK; i++) {
+        size_t length;
+
+        if (property.name[0] >= 'A' && property.name[0] <= 'Z') {
+            continue;
+        }
+        length = property.kind == SK_BLOCK_PROPERTY_TEXT
+                     ? sk_text_format(text, sizeof(text), " %s=%s", property.name, property.text)
+                     : sk_text_format(text, sizeof(text), " %s=%lu", property.name,
+                                      property.number);
+        if (column + length > LINE_COLUMNS) {
+            console_print("%s  %-12s", i == 0 ? "" : "\n", i == 0 ? "properties" : "");
+            column = 14;
+        }
+        console_print("%s", text);
+        column += length;
+    }
+    console_print("\n");
+}
+
 enum shell_result command_disk(const struct shell_call *call)
 {
     struct disk disk;
@@ -67,11 +128,10 @@ enum shell_result command_disk(const struct shell_call *call)
                   info->cache == SK_BLOCK_CACHE_WRITE_BACK ? "write-back, flush to be safe"
                                                            : "write-through");
     print_limits(info);
-    console_print("  %-12s %u of %u entries, %u requests deep\n", "queues",
-                  (unsigned)info->queue_count, (unsigned)info->queue_size,
-                  (unsigned)info->queue_depth);
+    print_rings(info);
     print_features(&disk, "negotiated", info->features);
     print_features(&disk, "not used", info->features_offered & ~info->features);
+    print_properties(&disk);
     return SHELL_OK;
 }
 

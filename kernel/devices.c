@@ -144,6 +144,21 @@ static enum sk_status add_nodes(const struct sk_fdt *fdt)
     return sk_platform_bus_add_nodes(&bus, NULL);
 }
 
+/* Lets the queues of all disks time requests. */
+static void start_timing(void)
+{
+    struct sk_device_node *node = NULL;
+    struct sk_block_queue *queue;
+
+    while ((node = sk_device_manager_find_class(&devices, SK_DEVICE_CLASS_BLOCK, node)) != NULL) {
+        for (uint32_t i = 0; (queue = sk_block_get_queue(node->interface, i)) != NULL; i++) {
+            enum sk_status status = sk_block_set_latency(queue, settings.latency_every);
+
+            (void)status; /* settings.c took powers of two only */
+        }
+    }
+}
+
 enum sk_status devices_init(const struct sk_fdt *fdt, uint64_t hart)
 {
     struct sk_device_manager_config config = {
@@ -177,6 +192,7 @@ enum sk_status devices_init(const struct sk_fdt *fdt, uint64_t hart)
     arch_interrupts_start();
     status = sk_device_manager_probe_all(&devices, NULL);
     attach_console(fdt);
+    start_timing();
     return status;
 }
 

@@ -18,6 +18,7 @@ static struct lock lock; /* of all below */
 static struct interrupt_controller *controller;
 static struct attachment attachments[INTERRUPTS_HANDLERS_MAX];
 static struct attachment *lines[LINES];
+static uint64_t taken;
 
 enum sk_status interrupts_set_controller(struct interrupt_controller *wanted)
 {
@@ -99,6 +100,11 @@ void interrupts_detach(const struct sk_interrupt *interrupt)
     lock_give(&lock, were_on);
 }
 
+uint64_t interrupts_taken(void)
+{
+    return taken;
+}
+
 static bool handle(uint32_t line)
 {
     bool handled = false;
@@ -120,6 +126,7 @@ void interrupts_dispatch(void)
     uint32_t line;
 
     if (controller != NULL && controller->claim(controller, &line)) {
+        taken++;
         handled = handle(line);
         controller->complete(controller, line);
     }

@@ -32,6 +32,9 @@ enum sk_status interrupts_attach(const struct sk_interrupt *interrupt,
                                  void (*handler)(void *argument), void *argument);
 void interrupts_detach(const struct sk_interrupt *interrupt);
 
+/* How many device interrupts there were; from hart 0. */
+uint64_t interrupts_taken(void);
+
 /* Called by the architecture when a device interrupt is pending, with interrupts masked. */
 void interrupts_dispatch(void);
 

@@ -6,6 +6,7 @@
 struct settings settings = {
     .disk = SK_VIRTIO_BLK_OPTIONS_DEFAULT,
     .timeout_ms = 10000,
+    .latency_every = 16,
     .legacy = true,
     .interrupts = true,
 };
@@ -31,12 +32,12 @@ bool settings_log_level(const char *name)
     return false;
 }
 
-enum kind { SWITCH, FEATURE, NUMBER, LEVEL };
+enum kind { SWITCH, FEATURE, NUMBER, POWER, LEVEL };
 
 static const struct setting {
     const char *name;
     enum kind kind;
-    void *target; /* SWITCH: bool; FEATURE: uint64_t; NUMBER: uint32_t */
+    void *target; /* SWITCH: bool; FEATURE: uint64_t; NUMBER, POWER: uint32_t */
     unsigned bit; /* FEATURE */
     const char *help;
 } table[] = {
@@ -52,6 +53,8 @@ static const struct setting {
     { "event", FEATURE, &settings.disk.features, SK_VIRTIO_F_EVENT_IDX,
       "on|off: event indexes (on)" },
     { "timeout", NUMBER, &settings.timeout_ms, 0, "MS: longest time of one request (10000)" },
+    { "latency", POWER, &settings.latency_every, 0,
+      "N: every how manieth request is timed for stats, a power of two; 0: none (16)" },
     { "irq", SWITCH, &settings.interrupts, 0, "on|off: interrupts of devices (on)" },
     { "log", LEVEL, NULL, 0, "error|warning|info|debug (warning)" },
 };
@@ -67,6 +70,18 @@ static bool take_number(uint32_t *target, const char *value)
     return true;
 }
 
+/* A power of two, or 0. */
+static bool take_power(uint32_t *target, const char *value)
+{
+    uint64_t number;
+
+    if (!text_number(value, &number) || (number & (number - 1)) != 0 || number > UINT32_MAX) {
+        return false;
+    }
+    *target = (uint32_t)number;
+    return true;
+}
+
 static bool take(const struct setting *setting, const char *value)
 {
     bool on = text_equal(value, "on");
@@ -76,6 +91,9 @@ static bool take(const struct setting *setting, const char *value)
     }
     if (setting->kind == NUMBER) {
         return take_number(setting->target, value);
+    }
+    if (setting->kind == POWER) {
+        return take_power(setting->target, value);
     }
     if (!on && !text_equal(value, "off")) {
         return false;

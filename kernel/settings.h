@@ -12,6 +12,7 @@ struct settings {
     struct sk_virtio_blk_options disk; /* but for what follows */
     uint32_t queues;                   /* of a disk, where it has as many; 0: one for each hart */
     uint32_t timeout_ms;               /* of one request */
+    uint32_t latency_every;            /* of how many requests one is timed; a power of two */
     bool legacy;                       /* drive legacy devices too */
     bool interrupts;                   /* false: drivers are polled */
 };

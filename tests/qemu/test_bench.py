@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """`bench` in both modes: it measures something, and the disk is as before."""
-from machine import Image, boot, disk, main
+import re
+
+from machine import TRANSPORT, Image, boot, disk, main
 
 
 def measures(folder, words):
@@ -45,6 +47,48 @@ def test_bench__nonsense_is_refused(folder):
                   "read 4096 4294967296"):
         run = boot("bench %s; hash; poweroff" % words, disk(image)).left(1)
         assert run.sha256() == (image.sha256(), image.size)
+
+
+def bars(run):
+    """How many requests stand in the histogram of `stats`."""
+    return sum(map(int, re.findall(r"^ +[\d.]+ \w+ to [\d.]+ \w+ +(\d+)(?: #+)?$", run.text, re.M)))
+
+
+def timed(folder, options):
+    image = Image(folder, 4 * 1024 * 1024, options)
+    run = boot("bench requests=999 4096 4 60; stats; poweroff", disk(image), options=options)
+    count = int(run.left(0).has(r"^time of a request, .*; (\d+) were timed$").group(1))
+    assert bars(run) == count
+    return run, count
+
+
+def test_stats__histogram_of_all_requests(folder):
+    run, count = timed(folder, "latency=1")
+    assert count == 999 + 1  # the first sector; what the driver asked when it began is not timed
+    assert counter(run, "requests") >= count
+    run.has(r"^  mean [\d.]+ [mun]s; half within [\d.]+ [mun]s, 99 % within ")
+
+
+def test_stats__histogram_of_some_requests(folder):
+    assert timed(folder, "latency=64")[1] == 1000 // 64 + 1  # the first one is
+    assert timed(folder, "latency=0")[1] == 0
+
+
+def test_latency__is_a_power_of_two(folder):
+    image = Image(folder, 512 * 7, "power")
+    boot("poweroff", disk(image), options="latency=3").left(1).has(r"^latency=3: latency=N: ")
+
+
+def test_disk__says_what_was_chosen(folder):
+    image = Image(folder, 512 * 7, "choices")
+    run = boot("disk; poweroff", disk(image, properties="packed=on,num-queues=2"),
+               options="queues=2 queue=16 event=off").left(0)
+    packed = TRANSPORT == "mmio"
+    run.has(r"^  queues +2, packed, of 16 entries, 16 requests deep, indirect tables$" if packed else
+            r"^  queues +2, split, of 16 entries, 16 requests deep, indirect tables$")
+    for name, value in (("capacity_sectors", 7), ("block_bytes", 512), ("queues", 2),
+                        ("identity", "disk0"), ("transport", TRANSPORT), ("cache", "write-back")):
+        run.has(r"^ .* %s=%s\b" % (name, value))
 
 
 main(globals())

@@ -58,6 +58,9 @@ def test_harts__eight_with_a_queue_each(folder):
     run = work(folder, 8, 8, "irq")
     run.has(r"^8 of 8 harts run")
     assert lines_of_harts(run) == list(range(8))
+    rows = re.findall(r"^  requests((?: +\d+)+)$", run.text, re.M)
+    counts = [int(count) for row in rows for count in row.split()]
+    assert len(counts) == 9 and sum(counts[:8]) == counts[8] and min(counts) >= 2000, counts
 
 
 def test_harts__more_than_queues(folder):
