@@ -392,6 +392,47 @@ static void test_virtio_blk_clear_ranges__keep_to_size_max(void **state)
     }
 }
 
+/* Each limit at each boundary: kept to (the fake device looks), or the operation is refused. */
+static void test_hostile_20__every_limit_of_ranges(void **state)
+{
+    static const enum sk_block_operation operations[] = {
+        SK_BLOCK_DISCARD, SK_BLOCK_WRITE_ZEROES, SK_BLOCK_SECURE_ERASE,
+    };
+    static const uint32_t values[] = {
+        0, 1, 2, 3, 7, 8, 9, 16, 17, 255, 256, 65535, 65536, (1u << 23) - 1, 1u << 23,
+        1u << 31, UINT32_MAX - 7, UINT32_MAX,
+    };
+    static const struct sk_block_range wide[] = { { 8, 1000 }, { 1104, 8 }, { 1200, 800 } };
+
+    (void)state;
+    for (size_t i = 0; i < 3 * 3 * sizeof(values) / sizeof(values[0]); i++) {
+        struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+        unsigned place = 36 + 12 * (unsigned)(i % 3);
+        unsigned field = (unsigned)(i / 3 % 3);
+        uint32_t value = values[i / 9];
+        enum sk_status status;
+
+        config.features |= bit(SK_VIRTIO_BLK_F_DISCARD) | bit(SK_VIRTIO_BLK_F_WRITE_ZEROES) |
+                           bit(SK_VIRTIO_BLK_F_SECURE_ERASE);
+        config.config_bytes = 96;
+        config.blk_size = 4096;
+        blk_rig_init(&rig, &config, NULL);
+        put32(place, 100);
+        put32(place + 4, 4);
+        if (field < 2 || place != 48) { /* zeroing has no alignment */
+            put32(place + 4 * field, value);
+        }
+        assert_int_equal(blk_rig_probe(&rig), SK_OK);
+        status = sk_block_clear_ranges(rig.queue, operations[i % 3], wide, 3, 0, 0);
+        assert_int_equal(status, field == 0 && value < 8 ? SK_ERR_UNSUPPORTED : SK_OK);
+        assert_int_equal(rig.fake->range_sectors, status == SK_OK ? 1808 : 0);
+        if (field == 1 && value == 0) {
+            fake_device_forgive(rig.fake); /* none is allowed, and one was taken for meant */
+        }
+        blk_rig_deinit(&rig);
+    }
+}
+
 /* ---- Lifetime ---------------------------------------------------------------------------- */
 
 static void test_virtio_blk_lifetime__is_six_bytes_where_offered(void **state)
@@ -579,6 +620,7 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_clear_ranges__sums_that_wrap_are_refused),
         cmocka_unit_test(test_virtio_blk_clear_ranges__one_failure_fails_all),
         cmocka_unit_test(test_virtio_blk_clear_ranges__keep_to_size_max),
+        cmocka_unit_test(test_hostile_20__every_limit_of_ranges),
         cmocka_unit_test(test_virtio_blk_lifetime__is_six_bytes_where_offered),
         cmocka_unit_test(test_virtio_blk_get_lifetime__waits_and_tells),
         cmocka_unit_test(test_virtio_blk_lifetime_parse__reserved_values_are_malformed),
