@@ -206,6 +206,7 @@ static void release(struct sk_backend *backend)
     if (backend->options.guard) {
         ski_backend_guard_remove();
     }
+    (void)pthread_cond_destroy(&backend->one_is_over);
     (void)pthread_mutex_destroy(&backend->lock);
     free(backend);
 }
@@ -255,6 +256,7 @@ enum sk_status sk_backend_start(const struct sk_backend_options *options,
     copy_options(backend, options);
     backend->listen_fd = backend->inherited_fd = backend->wake_fd = -1;
     (void)pthread_mutex_init(&backend->lock, NULL);
+    (void)pthread_cond_init(&backend->one_is_over, NULL);
     if (options->guard) {
         ski_backend_guard_install();
     }

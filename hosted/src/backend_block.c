@@ -104,7 +104,7 @@ static bool fits(const struct ski_backend_store *store, uint64_t sector, uint64_
 static uint8_t do_read(struct ski_backend_queue *queue, const struct request *request,
                        uint64_t *out_written)
 {
-    struct ski_backend_store *store = &queue->connection->backend->store;
+    struct ski_backend_store *store = queue->store;
     uint8_t answer;
 
     if (!fits(store, request->sector, request->in_bytes)) {
@@ -121,7 +121,7 @@ static uint8_t do_read(struct ski_backend_queue *queue, const struct request *re
 
 static uint8_t do_write(struct ski_backend_queue *queue, const struct request *request)
 {
-    struct ski_backend_store *store = &queue->connection->backend->store;
+    struct ski_backend_store *store = queue->store;
 
     if (!queue->writable || !fits(store, request->sector, request->out_bytes)) {
         return SKI_BACKEND_IOERR;
@@ -152,7 +152,7 @@ static uint8_t do_get_id(const struct ski_backend_queue *queue, const struct req
 
 static uint8_t do_range(struct ski_backend_queue *queue, bool zeroes, const uint8_t *bytes)
 {
-    struct ski_backend_store *store = &queue->connection->backend->store;
+    struct ski_backend_store *store = queue->store;
     uint64_t sector = sk_endian_load_le64(bytes);
     uint32_t count = sk_endian_load_le32(bytes + 8);
     uint32_t flags = sk_endian_load_le32(bytes + 12);
@@ -214,7 +214,7 @@ static uint8_t do_request(struct ski_backend_queue *queue, const struct request 
         return answer;
     case TYPE_FLUSH:
         ski_backend_count(&worker->flushes, 1);
-        return ski_backend_store_flush(&queue->connection->backend->store);
+        return ski_backend_store_flush(queue->store);
     case TYPE_GET_ID:
         return do_get_id(queue, request, out_written);
     case TYPE_DISCARD:
@@ -229,7 +229,7 @@ static uint8_t do_request(struct ski_backend_queue *queue, const struct request 
 static bool do_faulty(struct ski_backend_queue *queue, const struct request *request,
                       uint64_t *out_written, uint8_t *out_answer)
 {
-    struct ski_backend_faults *faults = &queue->connection->backend->faults;
+    struct ski_backend_faults *faults = queue->faults;
     uint64_t value;
 
     if (ski_backend_fault_hits(faults, SK_BACKEND_SLOW, &value)) {
@@ -256,7 +256,7 @@ bool ski_backend_block_do(struct ski_backend_queue *queue, struct ski_device_cha
     if (!parse(chain, &request)) {
         return false;
     }
-    if (queue->connection->backend->faults.count == 0) {
+    if (queue->faults == NULL) {
         answer = do_request(queue, &request, &written);
     } else {
         has_status = do_faulty(queue, &request, &written, &answer);

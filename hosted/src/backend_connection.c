@@ -348,7 +348,44 @@ static void release(struct ski_backend_connection *connection)
     if (connection->backend_fd >= 0) {
         (void)close(connection->backend_fd);
     }
+    (void)pthread_mutex_lock(&backend->lock);
     (void)close(connection->socket);
+    connection->socket = -1;
+    atomic_store(&connection->is_over, true);
+    (void)pthread_cond_broadcast(&backend->one_is_over);
+    (void)pthread_mutex_unlock(&backend->lock);
+}
+
+static bool is_hung_up(int socket)
+{
+    struct pollfd fd = { .fd = socket, .events = POLLRDHUP };
+
+    return poll(&fd, 1, 0) == 1 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+/*
+ * A front end that comes back must find its rings at rest: those that left
+ * before are let end first.
+ */
+static void wait_for_those_who_left(struct ski_backend_connection *connection)
+{
+    struct sk_backend *backend = connection->backend;
+    bool found;
+
+    (void)pthread_mutex_lock(&backend->lock);
+    do {
+        found = false;
+        for (uint32_t i = 0; i < SK_BACKEND_CONNECTIONS_MAX && !found; i++) {
+            const struct ski_backend_connection *other = backend->connections[i];
+
+            found = other != NULL && other->number < connection->number &&
+                    !atomic_load(&other->is_over) && is_hung_up(other->socket);
+        }
+        if (found) {
+            (void)pthread_cond_wait(&backend->one_is_over, &backend->lock);
+        }
+    } while (found && !atomic_load(&backend->stop));
+    (void)pthread_mutex_unlock(&backend->lock);
 }
 
 static void *connection_main(void *argument)
@@ -357,10 +394,10 @@ static void *connection_main(void *argument)
     struct sk_backend *backend = connection->backend;
     uint64_t one = 1;
 
+    wait_for_those_who_left(connection);
     serve(connection);
     release(connection);
     sk_log_print(&backend->log, SK_LOG_INFO, "backend: connection %u ended", connection->number);
-    atomic_store(&connection->is_over, true);
     if (write(backend->wake_fd, &one, sizeof(one)) < 0) {
         /* Full: the listener will wake. */
     }

@@ -104,11 +104,11 @@ bool ski_backend_fault_is_set(const struct ski_backend_faults *faults,
     return false;
 }
 
-void ski_backend_fault_die(struct ski_backend_faults *faults, enum sk_backend_fault_kind kind)
+void ski_backend_fault_kill(struct ski_backend_faults *faults, enum sk_backend_fault_kind kind)
 {
     uint64_t value;
 
-    if (faults->count > 0 && ski_backend_fault_hits(faults, kind, &value)) {
+    if (ski_backend_fault_hits(faults, kind, &value)) {
         (void)kill(getpid(), SIGKILL);
         (void)pause(); /* not one more instruction of ours, whichever thread the signal takes first */
     }

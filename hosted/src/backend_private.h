@@ -66,8 +66,17 @@ bool ski_backend_fault_hits(struct ski_backend_faults *faults, enum sk_backend_f
 bool ski_backend_fault_is_set(const struct ski_backend_faults *faults,
                               enum sk_backend_fault_kind kind, uint64_t *out_value);
 
-/* Kills this process if a fault says so. */
-void ski_backend_fault_die(struct ski_backend_faults *faults, enum sk_backend_fault_kind kind);
+/* Counts an event, and kills this process if a fault says so. */
+void ski_backend_fault_kill(struct ski_backend_faults *faults, enum sk_backend_fault_kind kind);
+
+/* The same; `faults` may be NULL, and mostly is. */
+static inline void ski_backend_fault_die(struct ski_backend_faults *faults,
+                                         enum sk_backend_fault_kind kind)
+{
+    if (faults != NULL) {
+        ski_backend_fault_kill(faults, kind);
+    }
+}
 
 void ski_backend_sleep_ns(uint64_t ns);
 
@@ -99,7 +108,7 @@ void ski_backend_guard_remove(void);
 
 /* ---- Queues ------------------------------------------------------------------------------ */
 
-/* A request that was done and is held back on command. */
+/* A request that was done and is not given back yet. */
 struct ski_backend_held {
     uint32_t id;
     uint32_t places;
@@ -110,6 +119,8 @@ struct ski_backend_held {
 struct ski_backend_queue {
     struct ski_backend_connection *connection;
     struct ski_backend_worker *worker;
+    struct ski_backend_store *store;
+    struct ski_backend_faults *faults; /* NULL: there are none */
     uint32_t index;
 
     /* As the front end said. */
@@ -135,13 +146,14 @@ struct ski_backend_queue {
     bool durable; /* writes are answered when they are durable */
     bool has_record;
     uint32_t batch_max; /* requests until they are published */
-    uint32_t batch;     /* given back and not published */
+    uint32_t batch_count;
+    struct ski_backend_held batch[SKI_DEVICE_BATCH_MAX]; /* done, to be given back at once */
     uint32_t resubmitted;
     struct ski_device_split split;
     struct ski_device_packed packed;
     struct ski_device_view view;
     struct ski_device_inflight record;
-    struct ski_backend_held *held;
+    struct ski_backend_held *held; /* kept back on command */
     uint32_t held_count;
     bool holds; /* until the queue is stopped */
     uint64_t random;
@@ -243,7 +255,7 @@ struct ski_backend_connection {
     int socket;
     int wake_fd; /* something changed that the front end shall hear of, or that ends it */
     pthread_t thread;
-    _Atomic bool is_over; /* the thread is about to end */
+    _Atomic bool is_over; /* its queues are at rest, the thread is about to end */
 
     bool has_features; /* SET_FEATURES was good */
     bool bad_features;
@@ -341,7 +353,8 @@ struct sk_backend {
     pthread_t listener;
     _Atomic bool stop;
 
-    pthread_mutex_t lock; /* the list of connections */
+    pthread_mutex_t lock; /* the list of connections, and their sockets' end */
+    pthread_cond_t one_is_over;
     struct ski_backend_connection *connections[SK_BACKEND_CONNECTIONS_MAX];
     uint32_t connection_next; /* number of the next one */
     _Atomic uint64_t connections_broken;

@@ -12,11 +12,6 @@ void ski_backend_signal(int fd)
     }
 }
 
-static struct ski_backend_faults *faults_of(struct ski_backend_queue *queue)
-{
-    return &queue->connection->backend->faults;
-}
-
 /* The ring breaks the rules: nothing more is taken from it until it is stopped. */
 void ski_backend_queue_break(struct ski_backend_queue *queue, const char *fault)
 {
@@ -42,35 +37,19 @@ static void publish_ring(struct ski_backend_queue *queue)
         ski_device_packed_publish(&queue->packed);
         return;
     }
-    if (faults_of(queue)->count > 0 &&
-        ski_backend_fault_hits(faults_of(queue), SK_BACKEND_LIE_INDEX, &value)) {
+    if (queue->faults != NULL &&
+        ski_backend_fault_hits(queue->faults, SK_BACKEND_LIE_INDEX, &value)) {
         queue->split.given = (uint16_t)(queue->split.given + value);
     }
     ski_device_split_publish(&queue->split);
 }
 
-static void publish(struct ski_backend_queue *queue)
+static void commit_record(struct ski_backend_queue *queue)
 {
-    bool wanted;
-
-    if (queue->batch == 0) {
-        return;
-    }
-    ski_backend_count(&queue->worker->requests, queue->batch);
-    queue->batch = 0;
-    publish_ring(queue);
-    ski_backend_fault_die(faults_of(queue), SK_BACKEND_DIE_PUBLISHED);
     if (queue->has_record && queue->is_packed) {
         ski_device_inflight_commit_packed(&queue->record, &queue->packed);
     } else if (queue->has_record) {
         ski_device_inflight_commit_split(&queue->record, &queue->split);
-    }
-    ski_backend_fault_die(faults_of(queue), SK_BACKEND_DIE_COMMITTED);
-    wanted = queue->is_packed ? ski_device_packed_wants_interrupt(&queue->packed)
-                              : ski_device_split_wants_interrupt(&queue->split);
-    if (wanted && queue->call_fd >= 0) {
-        ski_backend_count(&queue->worker->interrupts, 1);
-        ski_backend_signal(queue->call_fd);
     }
 }
 
@@ -84,33 +63,73 @@ static void give_to_ring(struct ski_backend_queue *queue, uint32_t id, uint32_t 
     }
 }
 
-static void give(struct ski_backend_queue *queue, const struct ski_backend_held *done)
+/* The same on a bad day. */
+static void give_faulty(struct ski_backend_queue *queue, struct ski_backend_held done)
 {
-    struct ski_backend_faults *faults = faults_of(queue);
-    uint32_t length = done->length;
-    uint32_t id = done->id;
     uint64_t value;
 
-    if (queue->has_record && queue->is_packed) {
-        ski_device_inflight_give_packed(&queue->record, done->entry, &queue->packed,
-                                        done->places);
-    } else if (queue->has_record) {
-        ski_device_inflight_give_split(&queue->record, (uint16_t)id);
+    if (ski_backend_fault_hits(queue->faults, SK_BACKEND_LIE_ID, &value)) {
+        done.id ^= value == 0 ? 1 : (uint32_t)value;
     }
-    if (faults->count > 0) {
-        if (ski_backend_fault_hits(faults, SK_BACKEND_LIE_ID, &value)) {
-            id ^= value == 0 ? 1 : (uint32_t)value;
+    if (ski_backend_fault_hits(queue->faults, SK_BACKEND_LIE_LENGTH, &value)) {
+        done.length = (uint32_t)value;
+    }
+    if (ski_backend_fault_hits(queue->faults, SK_BACKEND_LIE_TWICE, &value)) {
+        give_to_ring(queue, done.id, done.length, done.places);
+    }
+    give_to_ring(queue, done.id, done.length, done.places);
+    ski_backend_fault_die(queue->faults, SK_BACKEND_DIE_GIVEN);
+}
+
+/*
+ * Nothing is taken between the first of these and the publishing: what a
+ * packed ring's record gives up could be taken again, and could not be undone.
+ */
+static void give_batch(struct ski_backend_queue *queue)
+{
+    for (uint32_t i = 0; i < queue->batch_count; i++) {
+        const struct ski_backend_held *done = &queue->batch[i];
+
+        if (queue->has_record && queue->is_packed) {
+            ski_device_inflight_give_packed(&queue->record, done->entry, &queue->packed,
+                                            done->places);
+        } else if (queue->has_record) {
+            ski_device_inflight_give_split(&queue->record, (uint16_t)done->id);
         }
-        if (ski_backend_fault_hits(faults, SK_BACKEND_LIE_LENGTH, &value)) {
-            length = (uint32_t)value;
-        }
-        if (ski_backend_fault_hits(faults, SK_BACKEND_LIE_TWICE, &value)) {
-            give_to_ring(queue, id, length, done->places);
+        if (queue->faults == NULL) {
+            give_to_ring(queue, done->id, done->length, done->places);
+        } else {
+            give_faulty(queue, *done);
         }
     }
-    give_to_ring(queue, id, length, done->places);
-    ski_backend_fault_die(faults, SK_BACKEND_DIE_GIVEN);
-    if (++queue->batch >= queue->batch_max) {
+}
+
+static void publish(struct ski_backend_queue *queue)
+{
+    bool wanted;
+
+    if (queue->batch_count == 0) {
+        return;
+    }
+    give_batch(queue);
+    ski_backend_count(&queue->worker->requests, queue->batch_count);
+    queue->batch_count = 0;
+    publish_ring(queue);
+    ski_backend_fault_die(queue->faults, SK_BACKEND_DIE_PUBLISHED);
+    commit_record(queue);
+    ski_backend_fault_die(queue->faults, SK_BACKEND_DIE_COMMITTED);
+    wanted = queue->is_packed ? ski_device_packed_wants_interrupt(&queue->packed)
+                              : ski_device_split_wants_interrupt(&queue->split);
+    if (wanted && queue->call_fd >= 0) {
+        ski_backend_count(&queue->worker->interrupts, 1);
+        ski_backend_signal(queue->call_fd);
+    }
+}
+
+static void give(struct ski_backend_queue *queue, const struct ski_backend_held *done)
+{
+    queue->batch[queue->batch_count++] = *done;
+    if (queue->batch_count >= queue->batch_max) {
         publish(queue);
     }
 }
@@ -132,9 +151,9 @@ static void finish(struct ski_backend_queue *queue, const struct ski_backend_hel
 {
     uint64_t value;
 
-    ski_backend_fault_die(faults_of(queue), SK_BACKEND_DIE_STATUS);
+    ski_backend_fault_die(queue->faults, SK_BACKEND_DIE_STATUS);
     if (queue->held == NULL ||
-        !ski_backend_fault_hits(faults_of(queue), SK_BACKEND_HOLD, &value)) {
+        !ski_backend_fault_hits(queue->faults, SK_BACKEND_HOLD, &value)) {
         give(queue, done);
         return;
     }
@@ -153,7 +172,7 @@ static bool work_on(struct ski_backend_queue *queue, struct ski_device_chain *ch
 {
     struct ski_backend_held done = { .id = chain->id, .places = chain->places, .entry = entry };
 
-    ski_backend_fault_die(faults_of(queue), SK_BACKEND_DIE_TAKEN);
+    ski_backend_fault_die(queue->faults, SK_BACKEND_DIE_TAKEN);
     if (!ski_backend_block_do(queue, chain, &done.length)) {
         ski_backend_queue_break(queue, "a chain without room for a request");
         return false;
@@ -264,8 +283,8 @@ uint32_t ski_backend_queue_run(struct ski_backend_queue *queue,
     if (queue->broken || queue->stalled) {
         return 0;
     }
-    if (faults_of(queue)->count > 0 &&
-        ski_backend_fault_hits(faults_of(queue), SK_BACKEND_STALL, &value)) {
+    if (queue->faults != NULL &&
+        ski_backend_fault_hits(queue->faults, SK_BACKEND_STALL, &value)) {
         queue->stalled = true;
         return 0;
     }

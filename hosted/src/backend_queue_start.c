@@ -19,6 +19,8 @@ void ski_backend_queue_init(struct ski_backend_queue *queue,
     queue->connection = connection;
     queue->worker =
         &backend->workers[(connection->number + index) % backend->options.worker_count];
+    queue->store = &backend->store;
+    queue->faults = backend->faults.count > 0 ? &backend->faults : NULL;
     queue->index = index;
     queue->kick_fd = queue->call_fd = queue->error_fd = -1;
     queue->random = 88172645463325252u + index;
@@ -103,14 +105,15 @@ static void begin_record(struct ski_backend_queue *queue)
 static const char *find_position(struct ski_backend_queue *queue)
 {
     struct ski_backend_connection *connection = queue->connection;
-    uint64_t bytes = ski_device_inflight_bytes(queue->is_packed, queue->size);
+    /* Each ring has as much of it as the longest. */
+    uint64_t bytes = ski_device_inflight_bytes(queue->is_packed, connection->record_size);
 
     queue->has_record = false;
     queue->resubmitted = 0;
     if (connection->record.mapping == NULL || queue->index >= connection->record_queues) {
         return seek(queue) ? NULL : "the ring's base";
     }
-    if (connection->record_size != queue->size ||
+    if (connection->record_size < queue->size ||
         connection->record_packed != queue->is_packed) {
         return "the record of requests in flight is another ring's";
     }
@@ -193,7 +196,7 @@ static void set_up(struct ski_backend_queue *queue)
     queue->writable = !store->read_only;
     queue->durable = !connection->write_back;
     queue->batch_max = store->is_null ? BATCH_NULL : BATCH_FILE;
-    queue->batch = 0;
+    queue->batch_count = 0;
     queue->stalled = false;
     queue->started = true;
     ski_backend_queue_kicks_off(queue);

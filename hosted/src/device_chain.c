@@ -7,67 +7,121 @@ static enum sk_status refuse(struct ski_device_chain *chain, const char *fault)
     return SK_ERR_MALFORMED;
 }
 
-static inline void begin(struct ski_device_chain *chain)
+/*
+ * A chain while it is read.  It lives in registers: all functions that touch
+ * it are inlined, and its address is taken nowhere.
+ */
+struct gather {
+    struct iovec *next;
+    struct iovec *writable; /* the first one that is; NULL: none yet */
+    uint64_t bytes_before;  /* of the readable ones */
+    uint64_t bytes;
+    /* The region that was hit last: most chains lie in one. */
+    uint64_t guest;
+    uint64_t region_bytes;
+    uint8_t *host;
+};
+
+SKI_INLINE struct gather begin(struct ski_device_chain *chain, const struct ski_device_view *view)
 {
-    chain->count = 0;
-    chain->readable = 0;
-    chain->readable_bytes = 0;
-    chain->writable_bytes = 0;
+    const struct ski_device_region *hint = view->hint;
+    struct gather gather = { .next = chain->pieces };
+
+    if (hint != NULL) {
+        gather.guest = hint->guest;
+        gather.region_bytes = hint->bytes;
+        gather.host = hint->host;
+    }
+    return gather;
 }
 
-/* A buffer that reaches from one region into the next: as many pieces as regions. */
-static bool add_pieces(struct ski_device_chain *chain, struct ski_device_view *view,
-                       uint64_t address, uint64_t length)
+SKI_INLINE enum sk_status end(struct ski_device_chain *chain, struct gather gather)
 {
-    uint64_t end;
+    chain->count = (uint32_t)(gather.next - chain->pieces);
+    if (gather.writable == NULL) {
+        chain->readable = chain->count;
+        chain->readable_bytes = gather.bytes;
+        chain->writable_bytes = 0;
+    } else {
+        chain->readable = (uint32_t)(gather.writable - chain->pieces);
+        chain->readable_bytes = gather.bytes_before;
+        chain->writable_bytes = gather.bytes - gather.bytes_before;
+    }
+    return SK_OK;
+}
 
-    if (!sk_checked_add(address, length, &end)) {
-        return false;
+/*
+ * A buffer elsewhere than the last one, perhaps one that reaches from one
+ * region into the next: as many pieces as regions.  Returns how many there
+ * are then; 0: it leaves the memory, or more pieces than fit.
+ */
+static __attribute__((noinline)) uint32_t add_pieces(struct ski_device_chain *chain,
+                                                     uint32_t count,
+                                                     struct ski_device_view *view,
+                                                     uint64_t address, uint64_t length)
+{
+    uint64_t end_address;
+
+    if (!sk_checked_add(address, length, &end_address)) {
+        return 0;
     }
     while (length > 0) {
         const struct ski_device_region *region = ski_device_memory_find(view->memory, address);
         uint64_t there;
 
-        if (region == NULL || chain->count == SKI_DEVICE_PIECES_MAX) {
-            return false;
+        if (region == NULL || count == SKI_DEVICE_PIECES_MAX) {
+            return 0;
         }
         there = region->bytes - (address - region->guest);
         there = there < length ? there : length;
-        chain->pieces[chain->count++] =
+        chain->pieces[count++] =
             (struct iovec){ ski_device_region_at(region, address), (size_t)there };
         view->hint = region;
         address += there;
         length -= there;
     }
-    return true;
+    return count;
 }
 
-/* Adds one descriptor's buffer. */
-static inline enum sk_status add(struct ski_device_chain *chain, struct ski_device_view *view,
-                                 uint64_t address, uint32_t length, bool writable)
+/* Adds one descriptor's buffer; NULL, or why not. */
+SKI_INLINE const char *add(struct ski_device_chain *chain, struct gather *gather,
+                           struct ski_device_view *view, uint64_t address, uint32_t length,
+                           bool writable)
 {
+    uint64_t offset = address - gather->guest;
+
     if (length == 0) {
-        return refuse(chain, "a buffer of no bytes");
+        return "a buffer of no bytes";
     }
-    if (!writable && chain->readable != chain->count) {
-        return refuse(chain, "a readable buffer behind a writable one");
+    if (gather->next == chain->pieces + SKI_DEVICE_PIECES_MAX) {
+        return "more buffers than fit";
     }
-    if (chain->count == SKI_DEVICE_PIECES_MAX) {
-        return refuse(chain, "more buffers than fit");
+    if (gather->writable != NULL) {
+        if (!writable) {
+            return "a readable buffer behind a writable one";
+        }
+    } else if (writable) {
+        gather->writable = gather->next;
+        gather->bytes_before = gather->bytes;
     }
-    if (view->hint != NULL && ski_device_region_holds(view->hint, address, length)) {
-        chain->pieces[chain->count++] =
-            (struct iovec){ ski_device_region_at(view->hint, address), length };
-    } else if (!add_pieces(chain, view, address, length)) {
-        return refuse(chain, "a buffer outside of the memory");
-    }
-    if (writable) {
-        chain->writable_bytes += length;
+    gather->bytes += length;
+    if (offset < gather->region_bytes && length <= gather->region_bytes - offset) {
+        gather->next->iov_base = gather->host + offset;
+        gather->next->iov_len = length;
+        gather->next++;
     } else {
-        chain->readable = chain->count;
-        chain->readable_bytes += length;
+        uint32_t count = add_pieces(chain, (uint32_t)(gather->next - chain->pieces), view, address,
+                                    length);
+
+        if (count == 0) {
+            return "a buffer outside of the memory";
+        }
+        gather->next = chain->pieces + count;
+        gather->guest = view->hint->guest;
+        gather->region_bytes = view->hint->bytes;
+        gather->host = view->hint->host;
     }
-    return SK_OK;
+    return NULL;
 }
 
 /* A table of descriptors: where it is, if it is whole and aligned; else it is copied piecemeal. */
@@ -78,8 +132,8 @@ struct table {
     uint32_t count;
 };
 
-static enum sk_status find_table(struct ski_device_chain *chain, struct ski_device_view *view,
-                                 uint64_t address, uint32_t length, struct table *out_table)
+SKI_INLINE enum sk_status find_table(struct ski_device_chain *chain, struct ski_device_view *view,
+                                     uint64_t address, uint32_t length, struct table *out_table)
 {
     const struct ski_device_region *region = view->hint;
 
@@ -108,7 +162,7 @@ static enum sk_status find_table(struct ski_device_chain *chain, struct ski_devi
 }
 
 /* Byte by byte, wherever each lies: for tables that no driver makes. */
-static bool copy_entry(const struct table *table, uint32_t index, uint64_t *out_words)
+static __attribute__((noinline)) bool copy_entry(const struct table *table, uint32_t index, uint64_t *out_words)
 {
     uint64_t at = table->address + 16 * (uint64_t)index;
 
@@ -127,7 +181,7 @@ static bool copy_entry(const struct table *table, uint32_t index, uint64_t *out_
     return true;
 }
 
-static inline bool load_entry(const struct table *table, uint32_t index, uint64_t *out_words)
+SKI_INLINE bool load_entry(const struct table *table, uint32_t index, uint64_t *out_words)
 {
     if (table->entries == NULL) {
         return copy_entry(table, index, out_words);
@@ -138,9 +192,9 @@ static inline bool load_entry(const struct table *table, uint32_t index, uint64_
 }
 
 /* 2.7.5.3: links lead from entry to entry; each step is counted. */
-static enum sk_status read_linked_table(struct ski_device_chain *chain,
-                                        struct ski_device_view *view, uint64_t address,
-                                        uint32_t length)
+SKI_INLINE enum sk_status read_linked_table(struct ski_device_chain *chain, struct gather gather,
+                                            struct ski_device_view *view, uint64_t address,
+                                            uint32_t length)
 {
     struct table table;
     uint32_t index = 0;
@@ -151,22 +205,24 @@ static enum sk_status read_linked_table(struct ski_device_chain *chain,
     for (uint32_t steps = 0; steps < table.count; steps++) {
         uint64_t words[2];
         uint32_t flags;
+        const char *fault;
 
         if (!load_entry(&table, index, words)) {
             return refuse(chain, "a table outside of the memory");
         }
-        flags = (uint32_t)(words[1] >> 32) & 0xffff;
+        flags = (uint32_t)(words[1] >> 32);
         if ((flags & SKI_RING_INDIRECT) != 0) {
             return refuse(chain, "a table in a table");
         }
-        if (add(chain, view, words[0], (uint32_t)words[1], (flags & SKI_RING_WRITE) != 0) !=
-            SK_OK) {
-            return SK_ERR_MALFORMED;
+        fault = add(chain, &gather, view, words[0], (uint32_t)words[1],
+                    (flags & SKI_RING_WRITE) != 0);
+        if (fault != NULL) {
+            return refuse(chain, fault);
         }
         if ((flags & SKI_RING_NEXT) == 0) {
-            return SK_OK;
+            return end(chain, gather);
         }
-        index = (uint32_t)(words[1] >> 48);
+        index = flags >> 16;
         if (index >= table.count) {
             return refuse(chain, "a link out of the table");
         }
@@ -178,42 +234,44 @@ enum sk_status ski_device_chain_read_split(struct ski_device_chain *chain,
                                            struct ski_device_view *view,
                                            const struct ski_device_split *ring, uint16_t head)
 {
+    struct gather gather = begin(chain, view);
     uint32_t index = head;
 
-    begin(chain);
     chain->id = head;
     chain->places = 1;
     for (uint32_t steps = 0; steps < ring->size; steps++) {
         uint64_t address;
         uint64_t rest;
         uint32_t flags;
+        const char *fault;
 
         if (index >= ring->size) {
             return refuse(chain, "a descriptor out of the ring");
         }
         address = ski_door_load64(&ring->descriptors[index].address);
         rest = ski_door_load64(&ring->descriptors[index].rest);
-        flags = (uint32_t)(rest >> 32) & 0xffff;
+        flags = (uint32_t)(rest >> 32);
         if ((flags & SKI_RING_INDIRECT) != 0) {
             return (flags & SKI_RING_NEXT) != 0
                        ? refuse(chain, "a table with a link")
-                       : read_linked_table(chain, view, address, (uint32_t)rest);
+                       : read_linked_table(chain, gather, view, address, (uint32_t)rest);
         }
-        if (add(chain, view, address, (uint32_t)rest, (flags & SKI_RING_WRITE) != 0) != SK_OK) {
-            return SK_ERR_MALFORMED;
+        fault = add(chain, &gather, view, address, (uint32_t)rest, (flags & SKI_RING_WRITE) != 0);
+        if (fault != NULL) {
+            return refuse(chain, fault);
         }
         if ((flags & SKI_RING_NEXT) == 0) {
-            return SK_OK;
+            return end(chain, gather);
         }
-        index = (uint32_t)(rest >> 48);
+        index = flags >> 16;
     }
     return refuse(chain, "a loop in the ring");
 }
 
 /* 2.8.7: all entries of the table, one after the other. */
-static enum sk_status read_plain_table(struct ski_device_chain *chain,
-                                       struct ski_device_view *view, uint64_t address,
-                                       uint32_t length)
+SKI_INLINE enum sk_status read_plain_table(struct ski_device_chain *chain, struct gather gather,
+                                           struct ski_device_view *view, uint64_t address,
+                                           uint32_t length)
 {
     struct table table;
 
@@ -222,16 +280,18 @@ static enum sk_status read_plain_table(struct ski_device_chain *chain,
     }
     for (uint32_t i = 0; i < table.count; i++) {
         uint64_t words[2];
+        const char *fault;
 
         if (!load_entry(&table, i, words)) {
             return refuse(chain, "a table outside of the memory");
         }
-        if (add(chain, view, words[0], (uint32_t)words[1],
-                (words[1] >> 48 & SKI_RING_WRITE) != 0) != SK_OK) {
-            return SK_ERR_MALFORMED; /* at the latest when no more pieces fit */
+        fault = add(chain, &gather, view, words[0], (uint32_t)words[1],
+                    (words[1] >> 48 & SKI_RING_WRITE) != 0);
+        if (fault != NULL) {
+            return refuse(chain, fault); /* at the latest when no more pieces fit */
         }
     }
-    return SK_OK;
+    return end(chain, gather);
 }
 
 enum sk_status ski_device_chain_load_packed(struct ski_device_chain *chain,
@@ -265,20 +325,23 @@ enum sk_status ski_device_chain_read_packed(struct ski_device_chain *chain,
                                             struct ski_device_view *view,
                                             const struct ski_device_descriptor *descriptors)
 {
-    begin(chain);
+    struct gather gather = begin(chain, view);
+
     for (uint32_t i = 0; i < chain->places; i++) {
         uint64_t rest = descriptors[i].rest;
         uint32_t flags = (uint32_t)(rest >> 48);
+        const char *fault;
 
         if ((flags & SKI_RING_INDIRECT) != 0) {
-            return chain->places != 1
-                       ? refuse(chain, "a table with a link")
-                       : read_plain_table(chain, view, descriptors[i].address, (uint32_t)rest);
+            return chain->places != 1 ? refuse(chain, "a table with a link")
+                                      : read_plain_table(chain, gather, view,
+                                                         descriptors[i].address, (uint32_t)rest);
         }
-        if (add(chain, view, descriptors[i].address, (uint32_t)rest,
-                (flags & SKI_RING_WRITE) != 0) != SK_OK) {
-            return SK_ERR_MALFORMED;
+        fault = add(chain, &gather, view, descriptors[i].address, (uint32_t)rest,
+                    (flags & SKI_RING_WRITE) != 0);
+        if (fault != NULL) {
+            return refuse(chain, fault);
         }
     }
-    return SK_OK;
+    return end(chain, gather);
 }

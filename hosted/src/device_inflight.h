@@ -10,7 +10,9 @@
  *   commit   after the ring shows the batch, it is forgotten
  *
  * What is stored in which order is all there is to it: each step says so.
- * A batch is at most SKI_DEVICE_BATCH_MAX chains.
+ * A batch is at most SKI_DEVICE_BATCH_MAX chains, and nothing is taken between
+ * its first give and its commit: what a packed record gives up could be taken
+ * again, and then not be undone.
  *
  * Ownership: the region is the front end's and mapped by the caller; the
  * private tables are allocated here.

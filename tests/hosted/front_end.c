@@ -419,9 +419,10 @@ void front_end_publish(struct front_queue *queue)
     bool wanted;
 
     if (queue->packed) {
-        wanted = queue->packed_ring.unpublished != 0 && ski_ring_packed_publish(&queue->packed_ring);
+        wanted = queue->packed_ring.unpublished != 0 &&
+                 ski_ring_packed_publish(&queue->packed_ring, false);
     } else {
-        wanted = ski_ring_split_publish(&queue->split);
+        wanted = ski_ring_split_publish(&queue->split, false);
     }
     if (wanted) {
         assert_int_equal(write(queue->kick, &one, sizeof(one)), sizeof(one));
@@ -446,7 +447,7 @@ int front_end_poll(struct front_queue *queue)
         ski_ring_packed_skip(ring, queue->slots[index].places);
     } else {
         struct ski_ring_split *ring = &queue->split;
-        uint16_t count;
+        uint32_t count;
 
         assert_int_equal(ski_ring_split_pending(ring, &count), SK_OK);
         if (count == 0) {

@@ -143,6 +143,16 @@ static void work(struct device *device, uint32_t count, bool at_once)
     int slots[RIG_SLOTS_MAX];
     uint32_t taken = 0;
 
+    while (taken < count && (at_once || taken < 3)) {
+        slots[taken++] = take(device);
+    }
+    if (!at_once) {
+        give(device, (uint32_t)slots[1]);
+        publish(device);
+        slots[1] = slots[2];
+        taken--;
+        count--;
+    }
     while (taken < count) {
         slots[taken++] = take(device);
     }
