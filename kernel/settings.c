@@ -6,7 +6,7 @@
 struct settings settings = {
     .disk = SK_VIRTIO_BLK_OPTIONS_DEFAULT,
     .timeout_ms = 10000,
-    .latency_every = 16,
+    .latency_every = 64,
     .legacy = true,
     .interrupts = true,
 };
@@ -54,7 +54,7 @@ static const struct setting {
       "on|off: event indexes (on)" },
     { "timeout", NUMBER, &settings.timeout_ms, 0, "MS: longest time of one request (10000)" },
     { "latency", POWER, &settings.latency_every, 0,
-      "N: every how manieth request is timed for stats, a power of two; 0: none (16)" },
+      "N: every how manieth request is timed for stats, a power of two; 0: none (64)" },
     { "irq", SWITCH, &settings.interrupts, 0, "on|off: interrupts of devices (on)" },
     { "log", LEVEL, NULL, 0, "error|warning|info|debug (warning)" },
 };

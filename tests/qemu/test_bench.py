@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """`bench` in both modes: it measures something, and the disk is as before."""
+import json
 import re
 
 from machine import TRANSPORT, Image, boot, disk, main
@@ -47,6 +48,36 @@ def test_bench__nonsense_is_refused(folder):
                   "read 4096 4294967296"):
         run = boot("bench %s; hash; poweroff" % words, disk(image)).left(1)
         assert run.sha256() == (image.sha256(), image.size)
+
+
+def cost(words, properties=""):
+    """(instructions, interrupts) of a 4 KiB read, where QEMU counts each instruction; the disk
+    takes 100 us, so that the kernel sleeps."""
+    node = {"driver": "null-co", "node-name": "null", "size": 1 << 30, "latency-ns": 100000}
+    run = boot("bench 4096 %s 60 random; poweroff" % words,
+               ["-icount", "shift=0", "-blockdev", json.dumps(node), "-device",
+                "virtio-blk-device,drive=null" + properties]).left(0)
+    match = run.has(r"^bench: a request: +[\d.]+ notifications +([\d.]+) interrupts +(\d+) instruct")
+    return int(match.group(2)), float(match.group(1))
+
+
+def test_cost__of_one_at_a_time(_folder):
+    for properties in ("", ",packed=on"):
+        instructions, interrupts = cost("1 irq requests=300", properties)
+        assert interrupts > 0.9, interrupts
+        assert 300 < instructions <= 1600, instructions
+    assert 100 < cost("1 poll requests=300")[0] <= 1600
+
+
+def test_cost__of_32_at_a_time(_folder):
+    for properties in ("", ",packed=on"):
+        instructions, interrupts = cost("32 irq requests=6400", properties)
+        assert interrupts > 0.02, interrupts
+        assert 100 < instructions <= 700, instructions
+
+
+def test_cost__is_unknown_where_nobody_counts(folder):
+    measures(folder, "read 4096 4 1").has_not(r"instructions")
 
 
 def bars(run):
