@@ -148,8 +148,8 @@ SKI_INLINE void tell(struct ski_blk_queue *queue, bool packed)
 
     if (queue->special) {
         ski_blk_publish(queue);
-    } else if (packed ? ski_ring_packed_publish(&queue->ring.packed, false)
-                      : ski_ring_split_publish(&queue->ring.split, false)) {
+    } else if (packed ? ski_ring_packed_publish_in(&queue->ring.packed, false)
+                      : ski_ring_split_publish_in(&queue->ring.split, false)) {
         queue->queue.statistics.notifications++;
         transport->ops->notify(transport, queue->queue.index);
     } else {
@@ -291,14 +291,14 @@ SKI_INLINE bool harvest_split(struct ski_blk_queue *queue, uint32_t budget,
                               struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
 {
     struct ski_ring_split *ring = &queue->ring.split;
-    uint32_t pending;
+    uint16_t pending;
 
     if (ski_ring_split_pending(ring, &pending) != SK_OK) {
         *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_INDEX, pending };
         return false;
     }
     if (budget - 1 < pending) { /* 0: all */
-        pending = budget;
+        pending = (uint16_t)budget;
     }
     for (; ended->count < pending; ended->count++) {
         struct sk_block_request *request;

@@ -193,7 +193,7 @@ static bool end_odd(struct ski_blk_queue *queue, struct ski_blk_odd odd,
 static struct ski_blk_odd next_used(struct ski_blk_queue *queue)
 {
     struct ski_blk_odd odd = { SKI_BLK_ODD_NOT, 0 };
-    uint32_t pending;
+    uint16_t pending;
 
     if (queue->ring.is_packed) {
         if (!ski_ring_packed_is_used(&queue->ring.packed)) {

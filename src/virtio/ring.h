@@ -28,8 +28,8 @@ static inline bool ski_ring_has_news(const struct ski_ring *ring)
 /* Tells the device; true if it wants a notification. */
 static inline bool ski_ring_publish(struct ski_ring *ring)
 {
-    return ring->is_packed ? ski_ring_packed_publish(&ring->packed, ring->packed.device_order)
-                           : ski_ring_split_publish(&ring->split, ring->split.device_order);
+    return ring->is_packed ? ski_ring_packed_publish(&ring->packed)
+                           : ski_ring_split_publish(&ring->split);
 }
 
 static inline void ski_ring_interrupts_off(struct ski_ring *ring)

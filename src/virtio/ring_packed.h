@@ -126,7 +126,7 @@ static inline void ski_ring_packed_add(struct ski_ring_packed *ring, uint32_t co
 
 /*
  * Makes all added chains (there are some) available; true if the device wants
- * to be told.  `device_order` is the ring's own, for callers that know it already.
+ * to be told.  `device_order` is the ring's, for callers that know it already.
  *
  * The one place that publishes.  The release store of the flags that were kept
  * back pairs with the device's acquire of them: all that belongs to the chains
@@ -134,7 +134,7 @@ static inline void ski_ring_packed_add(struct ski_ring_packed *ring, uint32_t co
  * its wish; its partner is the device's barrier between writing the wish and
  * looking at the flags (2.8.21.3.1).
  */
-static inline bool ski_ring_packed_publish(struct ski_ring_packed *ring, bool device_order)
+static inline bool ski_ring_packed_publish_in(struct ski_ring_packed *ring, bool device_order)
 {
     uint16_t before = (uint16_t)(ring->next - ring->unpublished);
     uint32_t wish;
@@ -157,6 +157,11 @@ static inline bool ski_ring_packed_publish(struct ski_ring_packed *ring, bool de
         event -= ring->size; /* of the lap before, as free-running positions */
     }
     return ski_ring_crossed((uint16_t)event, (uint16_t)ring->next, before);
+}
+
+static inline bool ski_ring_packed_publish(struct ski_ring_packed *ring)
+{
+    return ski_ring_packed_publish_in(ring, ring->device_order);
 }
 
 /*

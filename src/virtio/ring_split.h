@@ -108,7 +108,7 @@ static inline bool ski_ring_crossed(uint16_t event, uint16_t after, uint16_t bef
 
 /*
  * Tells the device of all added heads; true if it wants a notification.
- * `device_order` is the ring's own, for callers that know it already.
+ * `device_order` is the ring's, for callers that know it already.
  *
  * The one place that publishes.  The store releases descriptors and elements
  * to the device's acquire load of idx (2.7.13.3); the full barrier behind it
@@ -116,7 +116,7 @@ static inline bool ski_ring_crossed(uint16_t event, uint16_t after, uint16_t bef
  * between writing the wish and looking at idx does on the other side
  * (2.7.13.4.1).  With less than a full barrier both sides may miss each other.
  */
-static inline bool ski_ring_split_publish(struct ski_ring_split *ring, bool device_order)
+static inline bool ski_ring_split_publish_in(struct ski_ring_split *ring, bool device_order)
 {
     uint16_t before = (uint16_t)ring->published;
     uint16_t after = (uint16_t)ring->added;
@@ -135,13 +135,18 @@ static inline bool ski_ring_split_publish(struct ski_ring_split *ring, bool devi
     return (ski_door_load16_acquire(ring->used + SKI_RING_FLAGS) & 1u) == 0;
 }
 
+static inline bool ski_ring_split_publish(struct ski_ring_split *ring)
+{
+    return ski_ring_split_publish_in(ring, ring->device_order);
+}
+
 /*
  * How many used elements wait.  The acquire load pairs with the device's
  * release of idx: elements and data are not older than it (2.7.14).
  * SK_ERR_MALFORMED: more than are outstanding.
  */
 SK_MUST_CHECK static inline enum sk_status
-ski_ring_split_pending(const struct ski_ring_split *ring, uint32_t *out_count)
+ski_ring_split_pending(const struct ski_ring_split *ring, uint16_t *out_count)
 {
     uint16_t idx = ski_door_load16_acquire(ring->used + SKI_RING_IDX);
 
