@@ -132,7 +132,7 @@ def is_what_it_says(run, row):
     negotiated("RING_PACKED", row["ring"] == "packed")
     negotiated("INDIRECT_DESC", row["indirect"] == "on")
     negotiated("EVENT_IDX", row["event_idx"] == "on")
-    run.has(r"^  queues +%d of %d entries" % (row["queues"], row["size"]))
+    run.has(r"^  queues +%d, %s, of %d entries" % (row["queues"], row["ring"], row["size"]))
     run.has(r"^  limits +blocks of %d bytes, %d physical" % (row["block"], row["block"]))
     run.has(r"^  cache +%s" % ("write-back" if row["cache"] == "on" else "write-through"))
     (run.has if row["access"] == "read-only" else run.has_not)(r"^  capacity .*, read-only$")
