@@ -225,9 +225,9 @@ void device_rig_submit(struct device_rig *rig, uint32_t index)
 bool device_rig_publish(struct device_rig *rig)
 {
     if (rig->options.packed) {
-        return rig->packed.unpublished != 0 && ski_ring_packed_publish(&rig->packed, false);
+        return rig->packed.unpublished != 0 && ski_ring_packed_publish(&rig->packed);
     }
-    return ski_ring_split_publish(&rig->split, false);
+    return ski_ring_split_publish(&rig->split);
 }
 
 int device_rig_harvest(struct device_rig *rig)
@@ -243,7 +243,7 @@ int device_rig_harvest(struct device_rig *rig)
         assert_true(index < rig->slot_count);
         ski_ring_packed_skip(&rig->packed, rig->slots[index].places);
     } else {
-        uint32_t count;
+        uint16_t count;
 
         assert_int_equal(ski_ring_split_pending(&rig->split, &count), SK_OK);
         if (count == 0) {

@@ -420,9 +420,9 @@ void front_end_publish(struct front_queue *queue)
 
     if (queue->packed) {
         wanted = queue->packed_ring.unpublished != 0 &&
-                 ski_ring_packed_publish(&queue->packed_ring, false);
+                 ski_ring_packed_publish(&queue->packed_ring);
     } else {
-        wanted = ski_ring_split_publish(&queue->split, false);
+        wanted = ski_ring_split_publish(&queue->split);
     }
     if (wanted) {
         assert_int_equal(write(queue->kick, &one, sizeof(one)), sizeof(one));
@@ -447,7 +447,7 @@ int front_end_poll(struct front_queue *queue)
         ski_ring_packed_skip(ring, queue->slots[index].places);
     } else {
         struct ski_ring_split *ring = &queue->split;
-        uint32_t count;
+        uint16_t count;
 
         assert_int_equal(ski_ring_split_pending(ring, &count), SK_OK);
         if (count == 0) {
