@@ -134,11 +134,28 @@ struct sk_block_zone_limits {
                                   * multiples of this; a multiple of the block size */
 };
 
+/* How much of the blocks that replace worn ones is used up. */
+enum sk_block_reserve {
+    SK_BLOCK_RESERVE_UNKNOWN,
+    SK_BLOCK_RESERVE_NORMAL,  /* less than 80 % */
+    SK_BLOCK_RESERVE_WARNING, /* 80 % */
+    SK_BLOCK_RESERVE_URGENT,  /* 90 % */
+    SK_BLOCK_RESERVE_COUNT
+};
+
+/* How worn the disk is. */
+struct sk_block_lifetime {
+    enum sk_block_reserve reserve;
+    uint8_t wear_a_tenths; /* of the life of its SLC cells that is used up, at most: 1 to 10; 11:
+                            * more than all of it; 0: unknown */
+    uint8_t wear_b_tenths; /* of its MLC cells */
+};
+
 /* What the disk is.  Fixed while the device is bound, but for the capacity. */
 struct sk_block_info {
     const char *driver;           /* "virtio-blk" */
     const char *transport;        /* "mmio", "mmio-legacy", ... */
-    char identity[SK_BLOCK_IDENTITY_BYTES + 1]; /* "" if the device tells none */
+    char identity[SK_BLOCK_IDENTITY_BYTES + 1]; /* "" if the device tells none; printable */
     uint64_t capacity_sectors;    /* of SK_BLOCK_SECTOR_BYTES */
     uint32_t block_bytes;         /* smallest unit of a request; 512 or a larger power of two */
     uint32_t physical_block_bytes; /* what the disk does in one piece; a hint */
@@ -150,6 +167,7 @@ struct sk_block_info {
     bool cache_can_change;        /* sk_block_set_cache works */
     bool read_only;
     bool lifetime;                /* GET_LIFETIME works */
+    struct sk_block_lifetime wear; /* as it was at the probe; all 0: unknown */
     bool zeroes_may_unmap;        /* WRITE_ZEROES with SK_BLOCK_FLAG_UNMAP may give space up */
     struct sk_block_range_limits discard;
     struct sk_block_range_limits write_zeroes;
@@ -209,23 +227,6 @@ enum sk_block_state {
     SK_BLOCK_STATE_IN_DOUBT,  /* did not stop: memory lent to it must never be reused */
     SK_BLOCK_STATE_REMOVED,
     SK_BLOCK_STATE_COUNT
-};
-
-/* How much of the blocks that replace worn ones is used up. */
-enum sk_block_reserve {
-    SK_BLOCK_RESERVE_UNKNOWN,
-    SK_BLOCK_RESERVE_NORMAL,  /* less than 80 % */
-    SK_BLOCK_RESERVE_WARNING, /* 80 % */
-    SK_BLOCK_RESERVE_URGENT,  /* 90 % */
-    SK_BLOCK_RESERVE_COUNT
-};
-
-/* How worn the disk is. */
-struct sk_block_lifetime {
-    enum sk_block_reserve reserve;
-    uint8_t wear_a_tenths; /* of the life of its SLC cells that is used up, at most: 1 to 10; 11:
-                            * more than all of it; 0: unknown */
-    uint8_t wear_b_tenths; /* of its MLC cells */
 };
 
 struct sk_block_device;
@@ -292,8 +293,19 @@ struct sk_block_property {
 
 /*
  * Property `index`, for lists: all that is known of this disk, with the values
- * of now; what it does not have is left out.  SK_OK; SK_ERR_NOT_FOUND (there are
- * fewer).  O(index).
+ * of now (of the probe: wear); what it does not have is left out.  Names:
+ *   state driver transport identity
+ *   capacity_sectors block_bytes physical_block_bytes alignment_offset_bytes
+ *   minimum_io_bytes optimal_io_bytes cylinders heads track_sectors
+ *   read_only cache cache_can_change
+ *   queues queue_entries queue_requests request_segments_max segment_bytes_max
+ *   discard_, write_zeroes_, secure_erase_: sectors_max ranges_max
+ *   discard_, secure_erase_: alignment_sectors; write_zeroes_may_unmap
+ *   zones zone_count zone_sectors zone_write_bytes zone_append_sectors_max
+ *   zones_open_max zones_active_max
+ *   reserve wear_a_tenths wear_b_tenths
+ * and the offered features, by the names of sk_block_feature_name.
+ * SK_OK; SK_ERR_NOT_FOUND (there are fewer).  O(index).
  */
 SK_MUST_CHECK enum sk_status sk_block_get_property(const struct sk_block_device *device,
                                                    uint32_t index,

@@ -15,6 +15,7 @@ enum source {
     ARRAY,
     CACHE,
     MODEL,
+    RESERVE,
     STATE,
     ZONE_COUNT /* a number */
 };
@@ -27,7 +28,8 @@ enum owner {
     DISCARDING,
     ZEROING,
     ERASING,
-    ZONED
+    ZONED,
+    WEARING
 };
 
 struct row {
@@ -78,7 +80,9 @@ static const struct row rows[] = {
     ROW("zone_append_sectors_max", U32, ZONED, zones.append_sectors_max),
     ROW("zones_open_max", U32, NONZERO, zones.open_max),
     ROW("zones_active_max", U32, NONZERO, zones.active_max),
-    ROW("lifetime", FLAG, EVERY, lifetime),
+    { "reserve", RESERVE, WEARING, 0 },
+    ROW("wear_a_tenths", U8, NONZERO, wear.wear_a_tenths),
+    ROW("wear_b_tenths", U8, NONZERO, wear.wear_b_tenths),
 };
 
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
@@ -123,6 +127,8 @@ static const char *text_of(const struct sk_block_device *device, const struct ro
         return (const char *)at;
     case STATE:
         return sk_block_state_name(sk_block_get_state(device));
+    case RESERVE:
+        return sk_block_reserve_name(device->info.wear.reserve);
     case MODEL:
         return sk_block_zone_model_name(device->info.zones.model);
     default:
@@ -143,6 +149,8 @@ static bool has(const struct sk_block_info *info, const struct row *row)
         return info->write_zeroes.sectors_max != 0;
     case ERASING:
         return info->secure_erase.sectors_max != 0;
+    case WEARING:
+        return info->lifetime;
     case ZONED:
         return info->zones.sectors != 0;
     default:

@@ -113,46 +113,89 @@ static void fill(struct ski_blk *blk, struct sk_device_node *node,
     ski_blk_place(blk);
 }
 
-/* ---- The device's identity: the first request, and the proof that requests work ----------- */
+/* ---- What the device says of itself: the first requests, and the proof that they work ----- */
 
-struct identity_request {
+struct question {
     struct sk_block_request request;
     bool done;
 };
 
-static void identity_done(struct sk_block_request *request)
+static void answered(struct sk_block_request *request)
 {
-    SK_CONTAINER_OF(request, struct identity_request, request)->done = true;
+    SK_CONTAINER_OF(request, struct question, request)->done = true;
 }
 
 /*
- * A device that does not know the request has no identity; one that does not
- * answer is not taken into use.
+ * Asks for an answer of `bytes` and copies it out.  SK_OK; SK_ERR_NOT_FOUND (the
+ * device has none: *out_answer is unchanged); else the device was stopped: one
+ * that does not answer is not taken into use.
  */
-static enum sk_status read_identity(struct ski_blk *blk)
+static enum sk_status ask(struct ski_blk *blk, enum sk_block_operation operation, uint32_t bytes,
+                          void *out_answer)
 {
-    struct sk_dma_segment segment = { blk->scratch_address, SK_BLOCK_IDENTITY_BYTES };
-    struct identity_request identity = {
-        .request = { .operation = SK_BLOCK_GET_ID,
+    struct sk_dma_segment segment = { blk->scratch_address, bytes };
+    struct question question = {
+        .request = { .operation = operation,
                      .segment_count = 1,
                      .segments = &segment,
-                     .complete = identity_done },
+                     .complete = answered },
     };
-    struct sk_block_request *request = &identity.request;
+    struct sk_block_request *request = &question.request;
     struct sk_block_queue *queue = &blk->queues[0].queue;
 
-    ski_door_zero(ski_door_share(blk->scratch), SK_BLOCK_IDENTITY_BYTES);
+    ski_door_zero(ski_door_share(blk->scratch), bytes);
     sk_block_submit(queue, &request, 1);
-    while (!identity.done) {
-        if (sk_block_poll(queue, 0, NULL) == SK_OK && !identity.done) {
+    while (!question.done) {
+        if (sk_block_poll(queue, 0, NULL) == SK_OK && !question.done) {
             (void)ski_blk_wait(queue, UINT64_MAX); /* ends by the driver's own timeout */
         }
     }
-    if (request->status == SK_OK) {
-        ski_door_copy_out(blk->block.info.identity, ski_door_share(blk->scratch),
-                          SK_BLOCK_IDENTITY_BYTES);
+    if (blk->block.state != SK_BLOCK_STATE_READY) {
+        return request->status;
     }
-    return blk->block.state == SK_BLOCK_STATE_READY ? SK_OK : request->status;
+    if (request->status != SK_OK) {
+        return SK_ERR_NOT_FOUND;
+    }
+    ski_door_copy_out(out_answer, ski_door_share(blk->scratch), bytes);
+    return SK_OK;
+}
+
+/* Only what can be shown: whoever prints it does not want the device's control characters. */
+static void clean_identity(char *identity)
+{
+    for (uint32_t i = 0; i < SK_BLOCK_IDENTITY_BYTES && identity[i] != '\0'; i++) {
+        if (identity[i] < ' ' || identity[i] > '~') {
+            identity[i] = '?';
+        }
+    }
+}
+
+static enum sk_status read_identity(struct ski_blk *blk)
+{
+    char *identity = blk->block.info.identity;
+    enum sk_status status = ask(blk, SK_BLOCK_GET_ID, SK_BLOCK_IDENTITY_BYTES, identity);
+
+    if (status == SK_OK) {
+        clean_identity(identity);
+    }
+    return status == SK_ERR_NOT_FOUND ? SK_OK : status;
+}
+
+static enum sk_status read_lifetime(struct ski_blk *blk)
+{
+    uint8_t answer[SK_BLOCK_LIFETIME_BYTES];
+    enum sk_status status;
+
+    if (!blk->block.info.lifetime) {
+        return SK_OK;
+    }
+    status = ask(blk, SK_BLOCK_GET_LIFETIME, sizeof(answer), answer);
+    if (status == SK_OK && sk_block_lifetime_parse(answer, &blk->block.info.wear) != SK_OK) {
+        sk_log_print(blk->block.platform->log, SK_LOG_WARNING,
+                     "virtio-blk 0x%llx: its lifetime makes no sense",
+                     TRANSPORT_ADDRESS(blk->virtio.transport));
+    }
+    return status == SK_ERR_NOT_FOUND ? SK_OK : status;
 }
 
 /* ---- Probe and remove -------------------------------------------------------------------- */
@@ -183,6 +226,9 @@ static enum sk_status open(struct ski_blk *blk)
     }
     if (status == SK_OK) {
         status = read_identity(blk);
+    }
+    if (status == SK_OK) {
+        status = read_lifetime(blk);
     }
     if (status != SK_OK) {
         enum sk_status closed = close(blk);

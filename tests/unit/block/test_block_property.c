@@ -190,6 +190,39 @@ static void test_block_find_property__zones(void **state)
     blk_rig_deinit(&rig);
 }
 
+static void test_block_find_property__wear(void **state)
+{
+    (void)state;
+    init(SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_LIFETIME));
+    probe();
+    assert_string_equal(text("reserve"), "normal");
+    assert_int_equal(number("wear_a_tenths"), 2);
+    assert_int_equal(number("wear_b_tenths"), 3);
+    blk_rig_deinit(&rig);
+    init(SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_LIFETIME)); /* a device that cannot tell */
+    fake_device_fault(rig.fake, FAKE_FAULT_IO_ERROR, 0, 1, 1);
+    probe();
+    assert_string_equal(text("reserve"), "unknown");
+    assert_false(has("wear_a_tenths"));
+    blk_rig_deinit(&rig);
+    init(0);
+    probe();
+    assert_false(has("reserve"));
+    blk_rig_deinit(&rig);
+}
+
+/* A name is for people's terminals, not for the device's control characters. */
+static void test_block_find_property__identity_can_be_printed(void **state)
+{
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    (void)state;
+    config.identity = "a\x1b[2J\r\n\x7f\x80\xff ~b";
+    blk_rig_start(&rig, &config, NULL);
+    assert_string_equal(text("identity"), "a?[2J????? ~b");
+    blk_rig_deinit(&rig);
+}
+
 static void test_block_find_property__features_are_in_use_or_only_offered(void **state)
 {
     struct sk_virtio_blk_options options = blk_rig_options();
@@ -247,6 +280,8 @@ int main(void)
         cmocka_unit_test(test_block_find_property__leaves_out_what_the_disk_has_not),
         cmocka_unit_test(test_block_find_property__limits_of_ranges),
         cmocka_unit_test(test_block_find_property__zones),
+        cmocka_unit_test(test_block_find_property__wear),
+        cmocka_unit_test(test_block_find_property__identity_can_be_printed),
         cmocka_unit_test(test_block_find_property__features_are_in_use_or_only_offered),
         cmocka_unit_test(test_block_find_property__follows_changes),
         cmocka_unit_test(test_block_find_property__hints_are_checked),

@@ -478,6 +478,21 @@ static void test_virtio_blk_get_lifetime__waits_and_tells(void **state)
     blk_rig_deinit(&rig);
 }
 
+/* The second request of a probe: one that never ends ends the probe, and nothing is left. */
+static void test_virtio_blk_probe__a_lifetime_that_never_comes(void **state)
+{
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    (void)state;
+    config.features |= bit(SK_VIRTIO_BLK_F_LIFETIME);
+    blk_rig_init(&rig, &config, NULL);
+    fake_device_fault(rig.fake, FAKE_FAULT_STALL, 0, 1, 1);
+    assert_int_equal(blk_rig_probe(&rig), SK_ERR_TIMEOUT);
+    assert_int_equal(blk_rig_probe(&rig), SK_OK);
+    assert_int_equal(rig.disk->info.wear.wear_a_tenths, 2);
+    blk_rig_deinit(&rig);
+}
+
 /* Every 16-bit word at each place: what is reserved is not believed. */
 static void test_virtio_blk_lifetime_parse__reserved_values_are_malformed(void **state)
 {
@@ -623,6 +638,7 @@ int main(void)
         cmocka_unit_test(test_hostile_20__every_limit_of_ranges),
         cmocka_unit_test(test_virtio_blk_lifetime__is_six_bytes_where_offered),
         cmocka_unit_test(test_virtio_blk_get_lifetime__waits_and_tells),
+        cmocka_unit_test(test_virtio_blk_probe__a_lifetime_that_never_comes),
         cmocka_unit_test(test_virtio_blk_lifetime_parse__reserved_values_are_malformed),
         cmocka_unit_test(test_virtio_blk_fua__is_durable_when_it_completes),
         cmocka_unit_test(test_virtio_blk_fua__needs_no_flush_with_a_write_through_disk),
