@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """All harts run: they are found, started, given work and queues, and stopped at a fault."""
+import json
 import re
 import struct
 import subprocess
@@ -14,13 +15,17 @@ FAULT = 2  # the exit status
 BENCH = "bench read 4096 8 60 "
 
 
-def work(folder, harts, queues, words, options="", properties=None, requests=2000):
+NAP_US = 100000  # bench sleeps no longer, so that is what a lost wake-up costs
+
+
+def work(folder, harts, queues, words, options="", properties=None, requests=2000, **how):
     """A bench on `harts` of a machine that has as many; the disk is as before."""
     image = Image(folder, 4 * 1024 * 1024, "%s %s" % (harts, words))
     properties = "num-queues=%d" % queues if properties is None else properties
     run = boot(BENCH + "requests=%d harts=%d %s; stats; hash; poweroff"
                % (requests, harts, words),
-               disk(image, properties=properties), smp=harts, options=options).left(0)
+               disk(image, properties=properties), smp=harts, options=options, **how).left(0)
+    assert float(run.has(r"^bench: \d+ IOPS .* p99\.9 ([\d.]+) us").group(1)) < 0.9 * NAP_US
     assert run.sha256() == (image.sha256(), image.size)
     run.has(r"^bench: %d requests in " % (requests * min(harts, queues)))
     return run
@@ -41,6 +46,22 @@ def test_harts__two_with_a_queue_each(folder):
         run = work(folder, 2, 2, words)
         run.has(r"^2 of 2 harts run")
         assert lines_of_harts(run) == [0, 1]
+
+
+def test_harts__two_on_a_legacy_device(folder):
+    run = work(folder, 2, 2, "irq", transport="mmio-legacy")
+    assert lines_of_harts(run) == [0, 1]
+
+
+def test_harts__four_that_sleep_for_each_request(folder):
+    """A disk that takes its time, so that each wake-up counts."""
+    node = {"driver": "null-co", "node-name": "null", "size": 1 << 30, "latency-ns": 100000}
+    run = boot("bench 4096 1 60 irq requests=1000 harts=4; stats; poweroff",
+               ["-blockdev", json.dumps(node), "-device",
+                "virtio-blk-device,drive=null,num-queues=4"], smp=4).left(0)
+    assert float(run.has(r"^bench: \d+ IOPS .* p99\.9 ([\d.]+) us").group(1)) < 0.9 * NAP_US
+    waits = list(map(int, run.has(r"^  waits((?: +\d+)+)$").group(1).split()))
+    assert min(waits[:4]) > 900, waits
 
 
 def test_harts__four_without_interrupts_and_event_indexes(folder):
@@ -95,6 +116,18 @@ def test_bench__words_that_make_no_sense(folder):
     run.has(r"^bench: hart=1 is no number")
     run.has(r"^bench: requests=0 is not within 1 and ")
     run.has(r"^bench: latency=99999999 is not within 0 and ")
+
+
+def test_bench__error_of_one_hart_stops_all(folder):
+    image = Image(folder, 4 * 1024 * 1024, "error")
+    faults = {"inject-error": [{"event": "none", "iotype": "read", "errno": 5, "once": False,
+                                "sector": 4096}]}
+    run = boot("bench 4096 4 60 sequential harts=2; read 0; poweroff",
+               disk(image, properties="num-queues=2", faults=faults), smp=2).left(1)
+    errors = re.findall(r"^bench: read at sector \d+ failed: ", run.text, re.M)
+    assert len(errors) == 1, errors
+    assert lines_of_harts(run) == [0, 1]
+    run.has(r"^0000000000 ")
 
 
 def test_bench__break_stops_all_harts(folder):
