@@ -19,16 +19,20 @@ void ski_vhost_user_announce(struct sk_vhost_user *vu)
     ski_vhost_user_signal(vu->wake_event);
 }
 
+/* A thread that sleeps on a socket keeps it open: the peer has to see its end all the same. */
+static void close_socket(int *socket)
+{
+    if (*socket >= 0) {
+        (void)shutdown(*socket, SHUT_RDWR);
+        (void)close(*socket);
+        *socket = -1;
+    }
+}
+
 void ski_vhost_user_close_sockets(struct sk_vhost_user *vu)
 {
-    if (vu->socket >= 0) {
-        (void)close(vu->socket);
-        vu->socket = -1;
-    }
-    if (vu->backend_channel >= 0) {
-        (void)close(vu->backend_channel);
-        vu->backend_channel = -1;
-    }
+    close_socket(&vu->socket);
+    close_socket(&vu->backend_channel);
     for (uint32_t i = 0; i < vu->options.queue_count; i++) {
         vu->queues[i].started = false;
     }
@@ -85,6 +89,8 @@ void ski_vhost_user_hang_up(struct sk_vhost_user *vu)
     ski_vhost_user_close_sockets(vu);
     if (vu->phase == SKI_VHOST_USER_AGREED) {
         vu->phase = SKI_VHOST_USER_CLOSED;
+    } else if (vu->phase == SKI_VHOST_USER_RUNNING) { /* was about to */
+        vu->phase = SKI_VHOST_USER_FAILED;
     }
 }
 

@@ -160,7 +160,7 @@ static void explain(char *out_error, const char *address, enum sk_status status)
     if (out_error[0] == '\0') {
         (void)snprintf(out_error, SK_VHOST_USER_ERROR_BYTES, "%s", sk_status_text(status));
     }
-    if (strncmp(out_error, address, strlen(address)) != 0) {
+    if (strncmp(out_error, address, strnlen(address, 100)) != 0) {
         (void)snprintf(text, sizeof(text), "%.100s: %.150s", address, out_error);
         (void)memcpy(out_error, text, sizeof(text));
     }

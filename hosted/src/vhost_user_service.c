@@ -130,6 +130,7 @@ static enum sk_status compare_config(struct sk_vhost_user *vu, uint64_t deadline
     bool cache = ski_vhost_user_has_feature(vu, SK_VIRTIO_BLK_F_CONFIG_WCE) &&
                  bytes > CONFIG_WRITEBACK;
     enum sk_status status;
+    bool same;
 
     (void)memcpy(before, vu->config, bytes);
     vu->config_bytes = 0;
@@ -139,8 +140,10 @@ static enum sk_status compare_config(struct sk_vhost_user *vu, uint64_t deadline
                                              deadline_ns);
         vu->config[CONFIG_WRITEBACK] = before[CONFIG_WRITEBACK];
     }
-    if (status == SK_ERR_RANGE || status == SK_ERR_UNSUPPORTED ||
-        (status == SK_OK && memcmp(before, vu->config, bytes) != 0)) {
+    same = memcmp(before, vu->config, bytes) == 0;
+    (void)memcpy(vu->config, before, bytes); /* what the next one is compared with */
+    vu->config_bytes = bytes;
+    if (status == SK_ERR_RANGE || status == SK_ERR_UNSUPPORTED || (status == SK_OK && !same)) {
         ski_vhost_user_say(vu, "the back end that came back has another configuration: "
                                "it is another disk, or of another size");
         ski_vhost_user_hang_up(vu);
@@ -196,6 +199,7 @@ static enum sk_status resume(struct sk_vhost_user *vu, uint64_t deadline_ns)
         status = replay(vu, deadline_ns);
     }
     if (status != SK_OK) {
+        ski_vhost_user_hang_up(vu); /* unless that is done */
         vu->terms = before;
     }
     return status;
@@ -223,6 +227,8 @@ static void attempt(struct service *service)
     if (status == SK_OK && !vu->abandoned) {
         vu->phase = SKI_VHOST_USER_RUNNING;
         vu->resumptions++;
+        service->pause_ns = PAUSE_FIRST_NS; /* for the next time */
+        service->attempt_ns = 0;
         say_resumed(vu);
         for (uint32_t i = 0; i < vu->options.queue_count; i++) {
             ski_vhost_user_signal(vu->queues[i].kick); /* what was published meanwhile */

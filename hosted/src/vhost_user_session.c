@@ -56,11 +56,11 @@ static enum sk_status lacks(struct sk_vhost_user *vu, const char *what)
     return SK_ERR_UNSUPPORTED;
 }
 
-static enum sk_status agree_on_features(struct sk_vhost_user *vu, uint64_t deadline_ns)
+static enum sk_status agree_on_features(struct sk_vhost_user *vu, uint64_t wanted,
+                                        uint64_t deadline_ns)
 {
     struct ski_vhost_user_message owner;
     struct ski_vhost_user_terms *terms = &vu->terms;
-    uint64_t wanted = IMPLEMENTED & vu->options.protocol_features;
     enum sk_status status;
 
     ski_vhost_user_prepare(&owner, SKI_VHOST_USER_SET_OWNER, 0);
@@ -81,9 +81,6 @@ static enum sk_status agree_on_features(struct sk_vhost_user *vu, uint64_t deadl
     }
     if ((terms->protocol_offered & BIT(SKI_VHOST_USER_PROTOCOL_CONFIG)) == 0) {
         return lacks(vu, "a configuration space (CONFIG); is it a disk?");
-    }
-    if (!vu->reconnects) {
-        wanted &= ~BIT(SKI_VHOST_USER_PROTOCOL_INFLIGHT_SHMFD);
     }
     wanted &= terms->protocol_offered;
     status = ski_vhost_user_set_u64(vu, SKI_VHOST_USER_SET_PROTOCOL_FEATURES, wanted, deadline_ns);
@@ -132,13 +129,20 @@ static enum sk_status give_channel(struct sk_vhost_user *vu, uint64_t deadline_n
     return status;
 }
 
+/* One that follows another is asked for what was agreed on with that one, and no more. */
 enum sk_status ski_vhost_user_agree(struct sk_vhost_user *vu, uint64_t deadline_ns)
 {
+    uint64_t wanted = IMPLEMENTED & vu->options.protocol_features;
     enum sk_status status;
 
+    if (vu->resuming) {
+        wanted = vu->terms.protocol;
+    } else if (!vu->reconnects) {
+        wanted &= ~BIT(SKI_VHOST_USER_PROTOCOL_INFLIGHT_SHMFD);
+    }
     vu->terms = (struct ski_vhost_user_terms){ .features = 0 };
     vu->regions_shared = 0;
-    status = agree_on_features(vu, deadline_ns);
+    status = agree_on_features(vu, wanted, deadline_ns);
     if (status == SK_OK) {
         status = ask_limits(vu, deadline_ns);
     }

@@ -46,7 +46,7 @@ void ski_vhost_user_say(struct sk_vhost_user *vu, const char *format, ...)
     (void)vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
     if (vu->error[0] == '\0') {
-        (void)snprintf(vu->error, sizeof(vu->error), "%.128s: %.120s", vu->address, text);
+        (void)snprintf(vu->error, sizeof(vu->error), "%.100s: %.150s", vu->address, text);
     }
     if (sk_log_limit_pass(&vu->lines)) {
         sk_log_print(ski_vhost_user_log(vu), SK_LOG_ERROR, "vhost-user %s: %s", vu->address, text);
@@ -229,7 +229,10 @@ static enum sk_status get_status_locked(struct sk_vhost_user *vu, uint32_t *out_
     }
 }
 
-/* Queues' owners ask, too: none of them waits for a thread that talks to the back end. */
+/*
+ * Of a device at work queues' owners ask, too: none of them waits for a thread
+ * that talks to the back end.  Whoever starts or resets it does.
+ */
 static enum sk_status get_status(struct sk_virtio_transport *transport, uint32_t *out_status)
 {
     struct sk_vhost_user *vu = of(transport);
@@ -237,10 +240,10 @@ static enum sk_status get_status(struct sk_virtio_transport *transport, uint32_t
 
     if (pthread_mutex_trylock(&vu->lock) != 0) {
         *out_status = vu->status;
-        if (*out_status != 0) {
+        if ((*out_status & SK_VIRTIO_STATUS_DRIVER_OK) != 0) {
             return SK_OK;
         }
-        (void)pthread_mutex_lock(&vu->lock); /* a reset is waited for: it has to be seen */
+        (void)pthread_mutex_lock(&vu->lock);
     }
     status = get_status_locked(vu, out_status);
     (void)pthread_mutex_unlock(&vu->lock);
