@@ -91,13 +91,18 @@ struct packed_state {
 static bool read_state(const struct sk_vhost_user *vu, uint32_t index, struct packed_state *out)
 {
     const struct ski_vhost_user_inflight_memory *inflight = &vu->inflight;
-    uint64_t stride = inflight->bytes / inflight->queue_count;
-    uint64_t offset = inflight->offset + index * stride;
     uint16_t size = vu->queues[index].layout.size;
     size_t bytes = size * sizeof(out->entries[0]);
+    uint64_t stride;
+    uint64_t offset;
 
     if (inflight->fd < 0 || index >= inflight->queue_count ||
-        size > SKI_VHOST_USER_QUEUE_SIZE_MAX || stride < sizeof(out->region) + bytes) {
+        size > SKI_VHOST_USER_QUEUE_SIZE_MAX) {
+        return false;
+    }
+    stride = inflight->bytes / inflight->queue_count;
+    offset = inflight->offset + index * stride;
+    if (stride < sizeof(out->region) + bytes) {
         return false;
     }
     return pread(inflight->fd, &out->region, sizeof(out->region), (off_t)offset) ==
