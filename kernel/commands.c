@@ -35,6 +35,7 @@ const struct shell_command shell_commands[] = {
       command_bench },
     { "stats", "", "counters of memory and of the disk's queues, how long requests took",
       command_stats },
+    { "harts", "", "what each processor has done; each says it itself", command_harts },
     { "log", "error|warning|info|debug", "how much the log says", command_log },
     { "recover", "", "bring a disk back that was stopped after a fault", command_recover },
     { "uptime", "", "time since the machine started", command_uptime },
@@ -124,6 +125,29 @@ enum shell_result command_devices(const struct shell_call *call)
     for (const struct sk_device_node *node = sk_device_manager_first(&devices); node != NULL;
          node = node->next) {
         print_node(node);
+    }
+    return SHELL_OK;
+}
+
+static void say_hart(void *argument)
+{
+    (void)argument;
+    console_print("hart %u, ", harts_self());
+    console_print("the machine's %lu: ", harts_id(harts_self()));
+    console_print("%u works done, ", (unsigned)harts_works());
+    console_print("woken %u times\n", (unsigned)harts_wakes());
+}
+
+/* All at once, so their order may be any. */
+enum shell_result command_harts(const struct shell_call *call)
+{
+    (void)call;
+    for (unsigned i = 1; i < harts_running(); i++) {
+        (void)harts_post(i, say_hart, NULL);
+    }
+    say_hart(NULL);
+    for (unsigned i = 1; i < harts_running(); i++) {
+        harts_join(i);
     }
     return SHELL_OK;
 }

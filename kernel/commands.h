@@ -8,6 +8,7 @@
 /* commands.c */
 enum shell_result command_help(const struct shell_call *call);
 enum shell_result command_devices(const struct shell_call *call);
+enum shell_result command_harts(const struct shell_call *call);
 enum shell_result command_log(const struct shell_call *call);
 enum shell_result command_uptime(const struct shell_call *call);
 enum shell_result command_crash(const struct shell_call *call);

@@ -21,6 +21,7 @@ struct hart {
     _Alignas(64) sk_atomic_u32 state;
     sk_atomic_u32 posted; /* works; it is idle while both are equal */
     sk_atomic_u32 finished;
+    sk_atomic_u32 wakes; /* that others sent it */
     void (*work)(void *argument);
     void *argument;
 };
@@ -201,6 +202,16 @@ uint64_t harts_id(unsigned which)
     return which < running ? harts[places[which]].id : UINT64_MAX;
 }
 
+uint32_t harts_works(void)
+{
+    return atomic_load(&harts[arch_hart_place()].finished);
+}
+
+uint32_t harts_wakes(void)
+{
+    return atomic_load(&harts[arch_hart_place()].wakes);
+}
+
 /* ---- Sleeping and waking ----------------------------------------------------------------- */
 
 void harts_doze(const sk_atomic_u32 *word, uint32_t seen)
@@ -241,6 +252,7 @@ void harts_wake(void)
         if (word != NULL && place != self &&
             atomic_load(word) != atomic_load_explicit(&harts[place].seen, memory_order_relaxed)) {
             wake |= UINT32_C(1) << place;
+            atomic_fetch_add_explicit(&harts[place].wakes, 1, memory_order_relaxed);
         }
     }
     if (wake != 0) {

@@ -38,6 +38,10 @@ unsigned harts_self(void);
 /* What the machine calls a hart. */
 uint64_t harts_id(unsigned number);
 
+/* How many works this hart has finished, and how often another one woke it. */
+uint32_t harts_works(void);
+uint32_t harts_wakes(void);
+
 /*
  * Lets hart `number` call work(argument), with interrupts on.  False: it does
  * not run, is number 0, or has not finished its last work.

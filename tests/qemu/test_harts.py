@@ -84,6 +84,18 @@ def test_harts__eight_with_a_queue_each(folder):
     assert len(counts) == 9 and sum(counts[:8]) == counts[8] and min(counts) >= 2000, counts
 
 
+def test_harts__lines_stay_whole(_folder):
+    """Eight harts say something at once, each in pieces."""
+    run = boot("harts; " * 40 + "poweroff", smp=8).left(0)
+    lines = re.findall(r"^hart (\d), the machine's (\d): (\d+) works done, woken \d+ times$",
+                       run.text, re.M)
+    assert len(lines) == 8 * 40, len(lines)
+    for number in range(8):
+        own = [line for line in lines if int(line[0]) == number]
+        assert len({line[1] for line in own}) == 1
+        assert [int(line[2]) for line in own] == (list(range(40)) if number else [0] * 40)
+
+
 def test_harts__more_than_queues(folder):
     run = work(folder, 4, 2, "irq")
     run.has(r"^bench: the disk has 2 queues: 2 of 4 harts work$")
