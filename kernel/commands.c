@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdatomic.h>
+
 #include <skio/text.h>
 
 #include "arch/arch.h"
@@ -9,6 +11,7 @@
 #include "harts.h"
 #include "lib/text.h"
 #include "memory.h"
+#include "platform.h"
 #include "power.h"
 #include "settings.h"
 
@@ -129,23 +132,37 @@ enum shell_result command_devices(const struct shell_call *call)
     return SHELL_OK;
 }
 
+/* Waits until all harts are here, so that they speak at once. */
+static void meet(sk_atomic_u32 *met)
+{
+    uint32_t here = atomic_fetch_add(met, 1) + 1;
+
+    harts_wake();
+    while (here < harts_running()) {
+        platform_wait(NULL, met, here, UINT64_MAX);
+        here = atomic_load(met);
+    }
+}
+
 static void say_hart(void *argument)
 {
-    (void)argument;
+    meet(argument);
     console_print("hart %u, ", harts_self());
     console_print("the machine's %lu: ", harts_id(harts_self()));
     console_print("%u works done, ", (unsigned)harts_works());
     console_print("woken %u times\n", (unsigned)harts_wakes());
 }
 
-/* All at once, so their order may be any. */
+/* Their order may be any. */
 enum shell_result command_harts(const struct shell_call *call)
 {
+    sk_atomic_u32 met = 0;
+
     (void)call;
     for (unsigned i = 1; i < harts_running(); i++) {
-        (void)harts_post(i, say_hart, NULL);
+        (void)harts_post(i, say_hart, &met);
     }
-    say_hart(NULL);
+    say_hart(&met);
     for (unsigned i = 1; i < harts_running(); i++) {
         harts_join(i);
     }
