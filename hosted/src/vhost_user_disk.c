@@ -9,6 +9,7 @@
 struct sk_vhost_user_disk {
     struct sk_vhost_user_disk_options options;
     struct sk_process *process;
+    const struct sk_process_region *region; /* the one that was made for this disk */
     struct sk_vhost_user *vhost_user;
     struct sk_driver driver;
     struct sk_device_node node;
@@ -50,6 +51,10 @@ static enum sk_status make_process(struct sk_vhost_user_disk *disk)
         .log_level = disk->options.process.log_level,
     };
 
+    if (disk->options.shares != NULL) {
+        disk->process = disk->options.shares->process;
+        return SK_OK;
+    }
     return sk_process_create(&options, &disk->process);
 }
 
@@ -78,6 +83,7 @@ static enum sk_status make_memory(struct sk_vhost_user_disk *disk)
     if (status != SK_OK) {
         return status;
     }
+    disk->region = region;
     disk->node.domain = region->domain;
     disk->node.dma_buffer = &disk->buffer;
     return sk_io_buffer_create_constrained(&disk->buffer, region->domain, &needs.dma);
@@ -142,7 +148,7 @@ static enum sk_status close_parts(struct sk_vhost_user_disk *disk)
     if (sk_io_buffer_is_valid(&disk->buffer)) {
         status = sk_io_buffer_destroy(&disk->buffer);
     }
-    if (status == SK_OK) {
+    if (status == SK_OK && disk->options.shares == NULL) {
         status = sk_process_destroy(disk->process);
     }
     if (status != SK_OK) {
@@ -173,6 +179,7 @@ enum sk_status sk_vhost_user_disk_open(const char *address,
     static const struct sk_vhost_user_disk_options defaults = SK_VHOST_USER_DISK_OPTIONS_DEFAULT;
     char own_error[SK_VHOST_USER_ERROR_BYTES];
     struct sk_vhost_user_disk *disk = calloc(1, sizeof(*disk));
+    struct sk_vhost_user_disk *listens; /* the one that the process's log lines go to */
     enum sk_status status;
 
     *out_disk = NULL;
@@ -183,11 +190,12 @@ enum sk_status sk_vhost_user_disk_open(const char *address,
         return disk == NULL ? SK_ERR_NO_MEMORY : SK_ERR_INVALID;
     }
     disk->options = options == NULL ? defaults : *options;
-    disk->error = out_error;
-    disk->opening = true;
+    listens = disk->options.shares != NULL ? disk->options.shares : disk;
+    listens->error = out_error;
+    listens->opening = true;
     status = open_parts(disk, address, out_error);
-    disk->opening = false;
-    disk->error = NULL;
+    listens->opening = false;
+    listens->error = NULL;
     if (status == SK_OK) {
         *out_disk = disk;
         out_error[0] = '\0';
@@ -200,16 +208,22 @@ enum sk_status sk_vhost_user_disk_open(const char *address,
 
 /* ---- Closing and use --------------------------------------------------------------------- */
 
-/* True if somebody else than the driver has memory of the disk's regions. */
+/*
+ * True if somebody else than the driver has memory of the disk's regions: of
+ * all of the process, or of its own if the process is another disk's.
+ */
 static bool is_in_use(const struct sk_vhost_user_disk *disk)
 {
     uint64_t live = 0;
 
     for (size_t i = 0; i < sk_process_region_count(disk->process); i++) {
+        const struct sk_process_region *region = sk_process_get_region(disk->process, i);
         struct sk_dma_domain_statistics statistics;
 
-        sk_dma_domain_get_statistics(sk_process_get_region(disk->process, i)->domain, &statistics);
-        live += statistics.buffers_live + statistics.mappings_live;
+        if (disk->options.shares == NULL || region == disk->region) {
+            sk_dma_domain_get_statistics(region->domain, &statistics);
+            live += statistics.buffers_live + statistics.mappings_live;
+        }
     }
     return live > 1;
 }

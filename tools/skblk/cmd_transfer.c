@@ -399,10 +399,13 @@ int skblk_copy(struct skblk_call *call)
     if (code != SKBLK_EXIT_OK) {
         return code;
     }
-    code = open_disk_end(call, call->words[1], &target, &transfer.target);
+    code = skblk_disk_open_beside(call, call->words[1], &source, &target);
     if (code != SKBLK_EXIT_OK) {
         return skblk_disk_close(call, &source, code);
     }
+    transfer.target = (struct skblk_end){
+        .kind = SKBLK_END_DISK, .name = call->words[1], .disk = &target, .fd = -1
+    };
     code = skblk_disk_check_writable(call, &target);
     if (code == SKBLK_EXIT_OK) {
         code = fit_target(call, &target, &transfer.target, &transfer.length);

@@ -25,8 +25,8 @@ static void write_log(void *context, enum sk_log_level level, const char *line)
     }
 }
 
-int skblk_disk_open(const struct skblk_call *call, const char *address, uint64_t memory_bytes,
-                    struct skblk_disk *out_disk)
+static int open_disk(const struct skblk_call *call, const char *address, uint64_t memory_bytes,
+                     const struct skblk_disk *other, struct skblk_disk *out_disk)
 {
     const struct skblk_settings *settings = &call->settings;
     struct sk_vhost_user_disk_options options = SK_VHOST_USER_DISK_OPTIONS_DEFAULT;
@@ -42,6 +42,7 @@ int skblk_disk_open(const struct skblk_call *call, const char *address, uint64_t
     options.process.log_context = out_disk; /* the command's, from here to close */
     options.process.log_level = settings->verbose ? SK_LOG_DEBUG : SK_LOG_ERROR;
     options.memory_bytes += memory_bytes;
+    options.shares = other != NULL ? other->disk : NULL;
     options.pages = settings->huge_pages ? SK_PROCESS_PAGES_HUGE : SK_PROCESS_PAGES_ANY;
     *out_disk = (struct skblk_disk){ .address = address };
     status = sk_vhost_user_disk_open(address, &options, &out_disk->disk, error);
@@ -58,6 +59,18 @@ int skblk_disk_open(const struct skblk_call *call, const char *address, uint64_t
     out_disk->device = sk_vhost_user_disk_device(out_disk->disk);
     sk_block_get_info(out_disk->device, &out_disk->info);
     return SKBLK_EXIT_OK;
+}
+
+int skblk_disk_open(const struct skblk_call *call, const char *address, uint64_t memory_bytes,
+                    struct skblk_disk *out_disk)
+{
+    return open_disk(call, address, memory_bytes, NULL, out_disk);
+}
+
+int skblk_disk_open_beside(const struct skblk_call *call, const char *address,
+                           const struct skblk_disk *other, struct skblk_disk *out_disk)
+{
+    return open_disk(call, address, 0, other, out_disk);
 }
 
 int skblk_disk_close(const struct skblk_call *call, struct skblk_disk *disk, int code)

@@ -200,6 +200,9 @@ struct skblk_disk {
  */
 int skblk_disk_open(const struct skblk_call *call, const char *address, uint64_t memory_bytes,
                     struct skblk_disk *out_disk);
+/* The same, with the memory of another disk, which is closed later: its buffers reach this one too. */
+int skblk_disk_open_beside(const struct skblk_call *call, const char *address,
+                           const struct skblk_disk *other, struct skblk_disk *out_disk);
 /* Returns `code`, or that of a failure to close. */
 int skblk_disk_close(const struct skblk_call *call, struct skblk_disk *disk, int code);
 

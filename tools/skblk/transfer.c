@@ -30,10 +30,8 @@ struct lane {
     bool is_zero;    /* known to be zeroes; `data` may hold something else */
     uint64_t offset; /* within the range */
     uint32_t bytes;
-    uint8_t *source_data;
-    uint8_t *target_data; /* the same memory, unless both ends are disks */
-    struct sk_dma_segment source_segment;
-    struct sk_dma_segment target_segment;
+    uint8_t *data;
+    struct sk_dma_segment segment; /* the same for a disk */
 };
 
 struct engine {
@@ -41,9 +39,7 @@ struct engine {
     struct lane *lanes;
     uint32_t depth;
     uint32_t chunk;
-    struct sk_io_buffer source_buffer;
-    struct sk_io_buffer target_buffer;
-    uint8_t *plain; /* if no end is a disk's buffer */
+    struct sk_io_buffer buffer; /* reaches both disks, if both ends are */
     uint64_t next;     /* where the next piece begins */
     uint64_t in_order; /* where the stream that is the target stands */
     uint64_t data_at;  /* source file: no data before this, as far as is known */
@@ -121,7 +117,7 @@ static void completed(struct sk_block_request *request)
         return;
     }
     lane->is_zero = reading && !engine->transfer->call->settings.no_sparse &&
-                    all_zero(lane->source_data, lane->bytes);
+                    all_zero(lane->data, lane->bytes);
     lane->state = reading ? LANE_FILLED : LANE_IDLE;
 }
 
@@ -141,11 +137,10 @@ static void submit(struct lane *lane, const struct skblk_end *end,
         request->sector_count = lane->bytes / SK_BLOCK_SECTOR_BYTES;
         request->flags = end->disk->info.zeroes_may_unmap ? SK_BLOCK_FLAG_UNMAP : 0;
     } else {
-        request->segments = reading ? &lane->source_segment : &lane->target_segment;
+        request->segments = &lane->segment;
         request->segment_count = 1;
     }
-    lane->source_segment.bytes = lane->bytes;
-    lane->target_segment.bytes = lane->bytes;
+    lane->segment.bytes = lane->bytes;
     lane->state = reading ? LANE_READING : LANE_WRITING;
     lane->engine->in_flight++;
     sk_block_submit(sk_block_get_queue(end->disk->device, 0), &request, 1);
@@ -210,7 +205,7 @@ static void fill_from_file(struct engine *engine, struct lane *lane)
         lane->state = LANE_FILLED;
         return;
     }
-    got = read_fully(engine, &transfer->source, lane->source_data, wanted,
+    got = read_fully(engine, &transfer->source, lane->data, wanted,
                      transfer->source.offset + lane->offset);
     if (got < 0) {
         engine->ended = true;
@@ -221,11 +216,11 @@ static void fill_from_file(struct engine *engine, struct lane *lane)
     }
     engine->ended |= (uint32_t)got < wanted;
     lane->bytes = ((uint32_t)got + unit - 1) / unit * unit;
-    (void)memset(lane->source_data + got, 0, lane->bytes - (uint32_t)got);
+    (void)memset(lane->data + got, 0, lane->bytes - (uint32_t)got);
     if (lane->bytes == 0) {
         return;
     }
-    lane->is_zero = !transfer->call->settings.no_sparse && all_zero(lane->source_data, lane->bytes);
+    lane->is_zero = !transfer->call->settings.no_sparse && all_zero(lane->data, lane->bytes);
     lane->state = LANE_FILLED;
 }
 
@@ -263,12 +258,12 @@ static void write_to_file(struct engine *engine, struct lane *lane)
         }
     }
     if (lane->is_zero && have == 0) {
-        (void)memset(lane->target_data, 0, lane->bytes);
+        (void)memset(lane->data, 0, lane->bytes);
     }
     while (have < lane->bytes) {
         ssize_t put = end->kind == SKBLK_END_STREAM
-                          ? write(end->fd, lane->target_data + have, lane->bytes - have)
-                          : pwrite(end->fd, lane->target_data + have, lane->bytes - have,
+                          ? write(end->fd, lane->data + have, lane->bytes - have)
+                          : pwrite(end->fd, lane->data + have, lane->bytes - have,
                                    (off_t)(offset + have));
 
         if (put < 0 && errno == EINTR && !skblk_is_interrupted()) {
@@ -295,10 +290,8 @@ static void write_to_disk(struct engine *engine, struct lane *lane)
         submit(lane, end, SK_BLOCK_WRITE_ZEROES);
         return;
     }
-    if (lane->is_zero) {
-        (void)memset(lane->target_data, 0, lane->bytes);
-    } else if (lane->target_data != lane->source_data) {
-        (void)memcpy(lane->target_data, lane->source_data, lane->bytes);
+    if (lane->is_zero) { /* a hole was not read */
+        (void)memset(lane->data, 0, lane->bytes);
     }
     submit(lane, end, SK_BLOCK_WRITE);
 }
@@ -317,7 +310,7 @@ static void deliver(struct engine *engine, struct lane *lane)
         return;
     }
     if (end->kind == SKBLK_END_SINK) {
-        end->take(end->context, lane->source_data, lane->bytes);
+        end->take(end->context, lane->data, lane->bytes);
     } else {
         write_to_file(engine, lane);
     }
@@ -438,59 +431,30 @@ static void run(struct engine *engine, struct skblk_progress *progress)
     update_mark(engine);
 }
 
-static enum sk_status make_buffer(struct engine *engine, const struct skblk_end *end,
-                                  struct sk_io_buffer *out_buffer)
-{
-    return sk_io_buffer_create(out_buffer, end->disk->device->domain,
-                               (uint64_t)engine->depth * engine->chunk, SK_IO_BUFFER_ALIGNMENT);
-}
-
 static enum sk_status place_lane(struct engine *engine, uint32_t index)
 {
-    const struct skblk_transfer *transfer = engine->transfer;
     struct lane *lane = &engine->lanes[index];
     uint64_t at = (uint64_t)index * engine->chunk;
-    enum sk_status status = SK_OK;
 
     lane->engine = engine;
-    if (is_disk(&transfer->source)) {
-        lane->source_data = (uint8_t *)sk_io_buffer_data(&engine->source_buffer) + at;
-        status = sk_io_buffer_segment(&engine->source_buffer, at, engine->chunk,
-                                      &lane->source_segment);
-    }
-    if (status == SK_OK && is_disk(&transfer->target)) {
-        lane->target_data = (uint8_t *)sk_io_buffer_data(&engine->target_buffer) + at;
-        status = sk_io_buffer_segment(&engine->target_buffer, at, engine->chunk,
-                                      &lane->target_segment);
-    }
-    if (lane->source_data == NULL) {
-        lane->source_data = lane->target_data != NULL ? lane->target_data : engine->plain + at;
-    }
-    if (lane->target_data == NULL) {
-        lane->target_data = lane->source_data;
-    }
-    return status;
+    lane->data = (uint8_t *)sk_io_buffer_data(&engine->buffer) + at;
+    return sk_io_buffer_segment(&engine->buffer, at, engine->chunk, &lane->segment);
 }
 
+/* One end at least is a disk; the source's memory is the target's too if both are. */
 static enum sk_status prepare(struct engine *engine)
 {
     const struct skblk_transfer *transfer = engine->transfer;
-    enum sk_status status = SK_OK;
+    const struct skblk_end *end =
+        is_disk(&transfer->source) ? &transfer->source : &transfer->target;
+    enum sk_status status;
 
     engine->lanes = calloc(engine->depth, sizeof(*engine->lanes));
-    if (!is_disk(&transfer->source) && !is_disk(&transfer->target)) {
-        engine->plain = malloc((size_t)engine->depth * engine->chunk);
-    }
-    if (engine->lanes == NULL ||
-        (!is_disk(&transfer->source) && !is_disk(&transfer->target) && engine->plain == NULL)) {
+    if (engine->lanes == NULL) {
         return SK_ERR_NO_MEMORY;
     }
-    if (is_disk(&transfer->source)) {
-        status = make_buffer(engine, &transfer->source, &engine->source_buffer);
-    }
-    if (status == SK_OK && is_disk(&transfer->target)) {
-        status = make_buffer(engine, &transfer->target, &engine->target_buffer);
-    }
+    status = sk_io_buffer_create(&engine->buffer, end->disk->device->domain,
+                                 (uint64_t)engine->depth * engine->chunk, SK_IO_BUFFER_ALIGNMENT);
     for (uint32_t i = 0; status == SK_OK && i < engine->depth; i++) {
         status = place_lane(engine, i);
     }
@@ -500,13 +464,9 @@ static enum sk_status prepare(struct engine *engine)
 /* A buffer that a disk may still write stays where it is; the process ends soon. */
 static void release(struct engine *engine)
 {
-    enum sk_status status = sk_io_buffer_destroy(&engine->source_buffer);
+    enum sk_status status = sk_io_buffer_destroy(&engine->buffer);
 
-    if (status == SK_OK) {
-        status = sk_io_buffer_destroy(&engine->target_buffer);
-    }
     (void)status; /* logged where it happened */
-    free(engine->plain);
     free(engine->lanes);
 }
 
@@ -550,8 +510,7 @@ int skblk_transfer_run(struct skblk_transfer *transfer)
         .transfer = transfer,
         .depth = depth_of(transfer->call),
         .chunk = chunk_of(transfer),
-        .source_buffer = SK_IO_BUFFER_EMPTY,
-        .target_buffer = SK_IO_BUFFER_EMPTY,
+        .buffer = SK_IO_BUFFER_EMPTY,
         .next = transfer->done,
         .in_order = transfer->done,
     };

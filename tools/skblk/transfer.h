@@ -3,6 +3,7 @@
  * Moves bytes from one end to the other, many pieces at a time.  An end is a
  * disk, a file that can be sought in, a stream that cannot, or a function that
  * takes bytes in order.  Zeroes travel as holes where both ends know them.
+ * Two disks share their memory, so what one reads the other writes as it lies.
  *
  * What is done is known by its low-water mark: everything before it is at the
  * target, so an interrupted transfer can say where to go on.

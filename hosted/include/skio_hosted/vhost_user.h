@@ -102,13 +102,20 @@ struct sk_vhost_user_disk_options {
     struct sk_process_options process;       /* the log */
     uint64_t memory_bytes;                   /* for requests and bounces, besides the rings' */
     enum sk_process_pages pages;
+    /*
+     * A disk that is open: its process is used, and all regions it has by now are
+     * shown to this disk's back end too, so buffers in their domains reach both and
+     * copies need no second buffer.  It is closed after this one; `process` is not
+     * looked at.  NULL: a process of its own.
+     */
+    struct sk_vhost_user_disk *shares;
 };
 
-/* The defaults of each part; 16 MiB; huge pages if there are some. */
+/* The defaults of each part; 16 MiB; huge pages if there are some; nothing shared. */
 #define SK_VHOST_USER_DISK_OPTIONS_DEFAULT                                                    \
     {                                                                                         \
         SK_VIRTIO_BLK_OPTIONS_DEFAULT, SK_VHOST_USER_OPTIONS_DEFAULT,                         \
-            SK_PROCESS_OPTIONS_DEFAULT, UINT64_C(16777216), SK_PROCESS_PAGES_ANY              \
+            SK_PROCESS_OPTIONS_DEFAULT, UINT64_C(16777216), SK_PROCESS_PAGES_ANY, NULL        \
     }
 
 /*
@@ -122,8 +129,8 @@ sk_vhost_user_disk_open(const char *address, const struct sk_vhost_user_disk_opt
 
 /*
  * Stops and closes it; NULL is fine.  Requests that were at the device complete
- * before.  Buffers in its domains must be destroyed before: SK_ERR_BUSY otherwise, and the
- * disk stays as it is.  SK_ERR_IN_DOUBT: the back end could not be stopped; its memory
+ * before.  Buffers in its domains must be destroyed before, and disks that share its
+ * process closed: SK_ERR_BUSY otherwise, and the disk stays as it is.  SK_ERR_IN_DOUBT: the back end could not be stopped; its memory
  * stays mapped for good, a deliberate leak.
  */
 SK_MUST_CHECK enum sk_status sk_vhost_user_disk_close(struct sk_vhost_user_disk *disk);
