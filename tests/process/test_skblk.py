@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """skblk against qemu-storage-daemon: what it moves, and what it says when it cannot."""
+import re
 import signal
 import subprocess
 
-from process import (CONNECT, DIFFERENT, DISK, FILE, INTERRUPTED, SKBLK, USAGE, main, run, sha256,
+from process import (CONNECT, DIFFERENT, DISK, FILE, INTERRUPTED, ROOT, SKBLK, USAGE, main, run, sha256,
                      skblk, starts, wait_for)
 
 MIB = 1 << 20
@@ -185,6 +186,16 @@ def test_usage__each_mistake_has_a_line(bench):
         skblk(*words, status=status).says(said)
     assert "--depth" in skblk("bench", "--help").text
     assert skblk("--version").text.startswith("skblk ")
+
+
+def test_man_page__has_every_command_and_option(bench):
+    page = (ROOT / "tools/skblk/skblk.1").read_text().replace("\\-", "-")
+    commands = re.findall(r"^  (\S+) +(?:SOCKET|FILE)", skblk("--help").text, re.M)
+    assert len(commands) >= 13, commands
+    for command in commands:
+        assert re.search(r'^\.B[IR]* "?%s' % command, page, re.M), command
+        for option in re.findall(r"^  (--[a-z-]+)", skblk(command, "--help").text, re.M):
+            assert re.search(re.escape(option) + r"(?![a-z-])", page), option
 
 
 def test_range__must_lie_on_the_disk(bench):
