@@ -26,11 +26,12 @@ struct hart {
     void *argument;
 };
 
+bool harts_several;
+
 static struct hart harts[KERNEL_HARTS_MAX]; /* by the architecture's place */
 static unsigned found = 1;
 static unsigned running = 1;
 static unsigned places[KERNEL_HARTS_MAX]; /* by number */
-static bool several;                      /* others may run */
 static sk_atomic_u32 arrived;
 
 /* ---- The list ---------------------------------------------------------------------------- */
@@ -177,7 +178,7 @@ void harts_start(void)
     unsigned asked;
     uint32_t seen;
 
-    several = found > 1;
+    harts_several = found > 1;
     asked = ask_all();
     while ((seen = atomic_load(&arrived)) < asked && arch_now_ns() < until_ns) {
         platform_wait(NULL, &arrived, seen, until_ns);
@@ -214,22 +215,18 @@ uint32_t harts_wakes(void)
 
 /* ---- Sleeping and waking ----------------------------------------------------------------- */
 
-void harts_doze(const sk_atomic_u32 *word, uint32_t seen)
+void harts_publish(const sk_atomic_u32 *word, uint32_t seen)
 {
     struct hart *hart = &harts[arch_hart_place()];
 
-    if (several) {
-        atomic_store_explicit(&hart->seen, seen, memory_order_relaxed);
-        atomic_store_explicit(&hart->word, word, memory_order_release);
-        atomic_thread_fence(memory_order_seq_cst); /* partner: harts_wake */
-    }
+    atomic_store_explicit(&hart->seen, seen, memory_order_relaxed);
+    atomic_store_explicit(&hart->word, word, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst); /* partner: harts_wake_others */
 }
 
-void harts_rise(void)
+void harts_withdraw(void)
 {
-    if (several) {
-        atomic_store_explicit(&harts[arch_hart_place()].word, NULL, memory_order_relaxed);
-    }
+    atomic_store_explicit(&harts[arch_hart_place()].word, NULL, memory_order_relaxed);
 }
 
 /*
@@ -237,15 +234,12 @@ void harts_rise(void)
  * a wake-up that nobody needs: what the hart sleeps on then, it has looked at
  * after our change.
  */
-void harts_wake(void)
+void harts_wake_others(void)
 {
     unsigned self = arch_hart_place();
     uint32_t wake = 0;
 
-    if (!several) {
-        return;
-    }
-    atomic_thread_fence(memory_order_seq_cst); /* partner: harts_doze */
+    atomic_thread_fence(memory_order_seq_cst); /* partner: harts_publish */
     for (unsigned place = 0; place < found; place++) {
         const sk_atomic_u32 *word = atomic_load_explicit(&harts[place].word, memory_order_acquire);
 

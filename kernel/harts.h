@@ -51,9 +51,26 @@ bool harts_post(unsigned number, void (*work)(void *argument), void *argument);
 /* Sleeps until the hart has finished what was posted to it. */
 void harts_join(unsigned number);
 
+/* True from the start of the first other hart on. */
+extern bool harts_several;
+
 /* Publishes, before the last look at *word, that this hart will sleep while it equals `seen`. */
-void harts_doze(const sk_atomic_u32 *word, uint32_t seen);
-void harts_rise(void);
+void harts_publish(const sk_atomic_u32 *word, uint32_t seen);
+void harts_withdraw(void);
+
+static inline void harts_doze(const sk_atomic_u32 *word, uint32_t seen)
+{
+    if (harts_several) {
+        harts_publish(word, seen);
+    }
+}
+
+static inline void harts_rise(void)
+{
+    if (harts_several) {
+        harts_withdraw();
+    }
+}
 
 /*
  * Wakes the harts that sleep on a word which has changed.  No wake-up is lost:
@@ -62,7 +79,14 @@ void harts_rise(void);
  * So one of both sees the other; and an interrupt that comes after the look
  * is pending at the sleep and ends it.
  */
-void harts_wake(void);
+void harts_wake_others(void);
+
+static inline void harts_wake(void)
+{
+    if (harts_several) {
+        harts_wake_others();
+    }
+}
 
 /* Stops all others for good, for a fault's report.  Returns how many did not stop in time. */
 unsigned harts_stop(void);

@@ -121,10 +121,10 @@ static bool handle(uint32_t line)
 /* One line at a time: what is still pending then raises the next interrupt. */
 void interrupts_dispatch(void)
 {
-    bool were_on = lock_take(&lock);
     bool handled = true;
     uint32_t line;
 
+    lock_take_masked(&lock);
     if (controller != NULL && controller->claim(controller, &line)) {
         taken++;
         handled = handle(line);
@@ -135,6 +135,6 @@ void interrupts_dispatch(void)
         sk_log_print(&console_log, SK_LOG_WARNING, "interrupt %u: nobody handles it, disabled",
                      (unsigned)line);
     }
-    lock_give(&lock, were_on);
+    lock_give_masked(&lock);
     harts_wake();
 }

@@ -15,7 +15,7 @@
 
 _Static_assert(ARCH_HARTS_MAX == LAYOUT_HARTS, "boot.S counts on it");
 
-struct arch_hart arch_harts[ARCH_HARTS_MAX] = { { .armed = UINT64_MAX } };
+struct arch_hart arch_harts[ARCH_HARTS_MAX] = { { .armed_ns = UINT64_MAX } };
 struct arch_stacks arch_hart_stacks[ARCH_HARTS_MAX]
     __attribute__((section(".bss.stacks"), aligned(LAYOUT_GUARD)));
 bool arch_harts_started;
@@ -48,7 +48,7 @@ enum sk_status arch_hart_start(unsigned place, uint64_t id)
         .fault_stack_top = (uintptr_t)(stacks + 1),
         .space = arch_pages_space(),
         .id = id,
-        .armed = UINT64_MAX,
+        .armed_ns = UINT64_MAX,
         .place = place,
     };
     arch_harts_started = true;

@@ -155,18 +155,17 @@ static uint64_t ticks_of(uint64_t ns)
  */
 void arch_timer_arm(uint64_t until_ns)
 {
-    uint64_t ticks = ticks_of(until_ns);
     struct arch_hart *hart = arch_hart_here();
 
-    if (ticks < hart->armed) {
-        hart->armed = ticks;
-        sbi_set_timer(ticks);
+    if (until_ns < hart->armed_ns) {
+        hart->armed_ns = until_ns;
+        sbi_set_timer(ticks_of(until_ns));
     }
 }
 
 void arch_timer_interrupt(void)
 {
-    arch_hart_here()->armed = UINT64_MAX;
+    arch_hart_here()->armed_ns = UINT64_MAX;
     sbi_set_timer(UINT64_MAX);
 }
 

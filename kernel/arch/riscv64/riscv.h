@@ -32,7 +32,7 @@ struct arch_hart {
     uint64_t fault_stack_top;
     uint64_t space;     /* satp */
     uint64_t id;        /* the firmware's number */
-    uint64_t armed;     /* ticks of the next timer interrupt */
+    uint64_t armed_ns;  /* the next timer interrupt */
     uint64_t slept;     /* instructions that the counter counted while the hart slept */
     uint32_t place;     /* in arch_harts */
     bool probing;       /* the next instruction may be illegal: it is skipped then */
