@@ -11,8 +11,9 @@ ENTRY = 0x80200000
 A0, TREE_REGISTER, PC, PRIVILEGE = 10, 11, 32, 65  # a1 is the tree's
 CONTROL = 66  # the first of 4096 control registers
 SUPERVISOR = 1
+COUNTERS, TIME_ONLY, ALL_COUNTERS = CONTROL + 0x306, 2, 7  # mcounteren
 # What firmware sets up: the kernel may touch all memory and read the counters.
-FIRMWARE = ((CONTROL + 0x3b0, 2 ** 54 - 1), (CONTROL + 0x3a0, 0x1f), (CONTROL + 0x306, 7))
+FIRMWARE = ((CONTROL + 0x3b0, 2 ** 54 - 1), (CONTROL + 0x3a0, 0x1f), (COUNTERS, ALL_COUNTERS))
 
 
 class Stub:
@@ -69,7 +70,10 @@ class Stub:
         """Lets a hart that stands still since its reset enter the kernel as the first one does."""
         assert self.ask("Hg%x" % (hart + 1)) == "OK"
         for number, value in (*FIRMWARE, (A0, hart), (PC, ENTRY), (PRIVILEGE, SUPERVISOR)):
-            assert self.ask("P%x=%s" % (number, value.to_bytes(8, "little").hex())) == "OK"
+            self.set_register(number, value)
+
+    def set_register(self, number, value):
+        assert self.ask("P%x=%s" % (number, value.to_bytes(8, "little").hex())) == "OK"
 
     def read(self, address, length):
         data = b""

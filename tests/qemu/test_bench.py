@@ -4,6 +4,7 @@
 import json
 import re
 
+from gdb import ALL_COUNTERS, COUNTERS, TIME_ONLY, Machine
 from machine import TRANSPORT, Image, boot, disk, main
 
 
@@ -78,6 +79,22 @@ def test_cost__of_32_at_a_time(_folder):
 
 def test_cost__is_unknown_where_nobody_counts(folder):
     measures(folder, "read 4096 4 1").has_not(r"instructions")
+
+
+def test_cost__is_unknown_where_nobody_may_count(folder):
+    """The counter's register is an illegal instruction, which the kernel steps over."""
+    image = Image(folder, 4 * 1024 * 1024, "counter")
+    for counters, shown in ((TIME_ONLY, False), (ALL_COUNTERS, True)):
+        with Machine(folder, "bench 4096 4 60 requests=100; hash; poweroff",
+                     disk(image) + ["-icount", "shift=0"]) as machine:
+            machine.stub.set_register(COUNTERS, counters)
+            machine.stub.go()
+            run = machine.end().left(0)
+        assert run.sha256() == (image.sha256(), image.size)
+        if shown:
+            run.has(r"^bench: a request: .* \d+ instructions$")
+        else:
+            run.has(r"^bench: a request: .* interrupts$")
 
 
 def bars(run):

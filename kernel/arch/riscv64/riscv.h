@@ -35,7 +35,7 @@ struct arch_hart {
     uint64_t armed_ns;  /* the next timer interrupt */
     uint64_t slept;     /* instructions that the counter counted while the hart slept */
     uint32_t place;     /* in arch_harts */
-    bool probing;       /* the next instruction may be illegal: it is skipped then */
+    volatile bool probing; /* the next instruction may be illegal: it is skipped then */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct arch_hart) == LAYOUT_HART, "boot.S counts on it");
 _Static_assert(offsetof(struct arch_hart, stack_top) == LAYOUT_HART_STACK, "boot.S counts on it");
