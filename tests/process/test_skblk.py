@@ -92,7 +92,7 @@ def test_copy__stopped_in_the_middle_goes_on(bench):
     command = bench.daemon_command(node, socket)
     limits = '{"qom-type":"throttle-group","id":"slow","limits":{"bps-total":8388608}}'
     starts(bench.start(command[:1] + ["--object", limits] + command[1:], "slow"), socket)
-    with subprocess.Popen([SKBLK, "read", str(socket), str(bench.path("out"))],
+    with subprocess.Popen([SKBLK, "read", str(socket), str(bench.path("out")), "--chunk", "64k"],
                           stderr=subprocess.PIPE) as process:
         out = bench.path("out")
         wait_for(lambda: out.exists() and out.stat().st_blocks > 0, "the first bytes")
