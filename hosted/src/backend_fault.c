@@ -28,8 +28,8 @@ const char *sk_backend_fault_text(enum sk_backend_fault_kind kind)
     return (unsigned)kind < SK_BACKEND_FAULT_COUNT ? kinds[kind].text : NULL;
 }
 
-/* MARK and a number, if the mark is there; false: no number behind it. */
-static bool parse_part(const char **text, char mark, uint64_t *out_value)
+/* MARK and a number, if the mark is there; false: no number behind it.  `base` as strtoull has it. */
+static bool parse_part(const char **text, char mark, int base, uint64_t *out_value)
 {
     char *end;
 
@@ -40,7 +40,7 @@ static bool parse_part(const char **text, char mark, uint64_t *out_value)
         return false;
     }
     errno = 0;
-    *out_value = strtoull(*text + 1, &end, 0);
+    *out_value = strtoull(*text + 1, &end, base);
     *text = end;
     return errno == 0;
 }
@@ -62,8 +62,8 @@ enum sk_status sk_backend_parse_fault(const char *text, struct sk_backend_fault 
     if (fault.kind == SK_BACKEND_FAULT_COUNT) {
         return SK_ERR_NOT_FOUND;
     }
-    if (!parse_part(&rest, '=', &fault.value) || !parse_part(&rest, '@', &fault.after) ||
-        !parse_part(&rest, 'x', &fault.count) || *rest != '\0') {
+    if (!parse_part(&rest, '=', 0, &fault.value) || !parse_part(&rest, '@', 10, &fault.after) ||
+        !parse_part(&rest, 'x', 10, &fault.count) || *rest != '\0') {
         return SK_ERR_MALFORMED;
     }
     *out_fault = fault;

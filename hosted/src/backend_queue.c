@@ -273,10 +273,31 @@ static uint32_t resubmit(struct ski_backend_queue *queue, struct ski_backend_scr
     return work_on(queue, chain, entry) ? 1 : 0;
 }
 
+/* Around everything that a worker does with a queue's memory. */
+static void guard_queue(const struct ski_backend_queue *queue)
+{
+    struct ski_backend_guard *guard = ski_backend_guard();
+
+    guard->memory = &queue->connection->memory;
+    guard->record = &queue->connection->record;
+}
+
+/* If the memory went away meanwhile, the connection ends. */
+static void check_guard(struct ski_backend_queue *queue)
+{
+    struct ski_backend_guard *guard = ski_backend_guard();
+
+    if (guard->hits != 0) {
+        guard->hits = 0;
+        queue->broken = true;
+        atomic_store(&queue->connection->lost_memory, true);
+        ski_backend_connection_wake(queue->connection);
+    }
+}
+
 uint32_t ski_backend_queue_run(struct ski_backend_queue *queue,
                                struct ski_backend_scratch *scratch)
 {
-    struct ski_backend_guard *guard = ski_backend_guard();
     uint32_t done;
     uint64_t value;
 
@@ -288,8 +309,7 @@ uint32_t ski_backend_queue_run(struct ski_backend_queue *queue,
         queue->stalled = true;
         return 0;
     }
-    guard->memory = &queue->connection->memory;
-    guard->record = &queue->connection->record;
+    guard_queue(queue);
     if (queue->has_record && queue->resubmitted < queue->record.resubmit_count) {
         done = resubmit(queue, scratch);
     } else {
@@ -299,25 +319,25 @@ uint32_t ski_backend_queue_run(struct ski_backend_queue *queue,
         ski_backend_queue_settle(queue);
     }
     publish(queue);
-    if (guard->hits != 0) {
-        guard->hits = 0;
-        queue->broken = true;
-        atomic_store(&queue->connection->lost_memory, true);
-        ski_backend_connection_wake(queue->connection);
-    }
+    check_guard(queue);
     return done;
 }
 
 bool ski_backend_queue_kicks_on(struct ski_backend_queue *queue)
 {
+    bool found;
+
     if (queue->broken || queue->stalled) {
         return false;
     }
     if (queue->has_record && queue->resubmitted < queue->record.resubmit_count) {
         return true;
     }
-    return queue->is_packed ? ski_device_packed_kicks_on(&queue->packed)
-                            : ski_device_split_kicks_on(&queue->split);
+    guard_queue(queue);
+    found = queue->is_packed ? ski_device_packed_kicks_on(&queue->packed)
+                             : ski_device_split_kicks_on(&queue->split);
+    check_guard(queue);
+    return found;
 }
 
 void ski_backend_queue_kicks_off(struct ski_backend_queue *queue)
@@ -325,9 +345,11 @@ void ski_backend_queue_kicks_off(struct ski_backend_queue *queue)
     if (queue->broken) {
         return;
     }
+    guard_queue(queue);
     if (queue->is_packed) {
         ski_device_packed_kicks_off(&queue->packed);
     } else {
         ski_device_split_kicks_off(&queue->split);
     }
+    check_guard(queue);
 }

@@ -108,8 +108,8 @@ struct sk_backend_fault {
 };
 
 /*
- * Reads a fault as text: NAME[=VALUE][@AFTER][xCOUNT], numbers as C writes
- * them; "die-given@99", "lie-status=7@10x1", "slow=500".  A death needs no count.
+ * Reads a fault as text: NAME[=VALUE][@AFTER][xCOUNT], VALUE as C writes
+ * numbers, the others decimal; "die-given@99", "lie-status=7@10x1", "features=0x40000000".
  * SK_OK; SK_ERR_NOT_FOUND (no such name), SK_ERR_MALFORMED (the rest): nothing is stored.
  */
 SK_MUST_CHECK enum sk_status sk_backend_parse_fault(const char *text,
