@@ -81,6 +81,8 @@ struct sk_block_request {
                                             * 1 byte; together a multiple of the disk's block size
                                             * (of SK_BLOCK_ZONE_REPORT_BYTES for a report) */
     uint32_t segment_count;                /* 0 where there is no memory to move */
+    uint64_t deadline_ns;                  /* of the platform's clock; 0: the driver's timeout, which
+                                            * counts for those with a deadline too */
     /* Called once, from poll, wait, recover or the driver's removal.  Required. */
     void (*complete)(struct sk_block_request *request);
     void *context; /* for the caller; not looked at */
@@ -91,7 +93,8 @@ struct sk_block_request {
 
     /* Private. */
     uint16_t parts;
-    uint16_t after; /* what is left to do when the last part ended */
+    uint8_t after;   /* what is left to do when the last part ended */
+    uint8_t repeats; /* how often it was at a device that was stopped */
     uint32_t segment_index;
     uint32_t segment_offset;
     uint64_t bytes_left;
@@ -226,6 +229,7 @@ enum sk_block_state {
     SK_BLOCK_STATE_BROKEN,    /* stopped after a fault; sk_block_recover brings it back */
     SK_BLOCK_STATE_IN_DOUBT,  /* did not stop: memory lent to it must never be reused */
     SK_BLOCK_STATE_REMOVED,
+    SK_BLOCK_STATE_FAILED,    /* stopped for good: the disk is gone, or another one came back */
     SK_BLOCK_STATE_COUNT
 };
 
@@ -241,6 +245,7 @@ struct sk_block_ops {
     enum sk_status (*arm)(struct sk_block_queue *queue);
     enum sk_status (*recover)(struct sk_block_device *device, uint64_t timeout_ns);
     void (*stop)(struct sk_block_device *device, enum sk_status reason);
+    enum sk_status (*cancel)(struct sk_block_queue *queue, struct sk_block_request *request);
     enum sk_status (*set_cache)(struct sk_block_device *device, enum sk_block_cache cache);
     const char *(*feature_name)(unsigned bit);
 };
@@ -256,6 +261,12 @@ struct sk_block_queue {
     struct sk_block_latency latency;
 };
 
+/* What changed about a disk while it was in use; for `sk_block_watch`. */
+#define SK_BLOCK_CHANGED_CAPACITY 1u
+#define SK_BLOCK_CHANGED_CACHE    2u
+#define SK_BLOCK_CHANGED_LIMITS   4u /* hints, or what it takes of operations on ranges */
+#define SK_BLOCK_CHANGED_STATE    8u /* sk_block_get_state says of what it is now */
+
 struct sk_block_device {
     const char *name; /* the node's */
     const struct sk_block_ops *ops;
@@ -264,6 +275,12 @@ struct sk_block_device {
     struct sk_block_info info;
     struct sk_block_queue *const *queues;
     sk_atomic_u32 state; /* enum sk_block_state */
+
+    /* Private. */
+    sk_atomic_u32 info_sequence; /* odd while the driver changes `info` */
+    sk_atomic_u32 changes;       /* SK_BLOCK_CHANGED_* that the watcher was not told yet */
+    void (*watch)(struct sk_block_device *device, uint32_t changes, void *context);
+    void *watch_context;
 };
 
 /* The block device that a bound node publishes; NULL if the node is none. */
@@ -273,7 +290,10 @@ struct sk_block_device *sk_block_of_node(const struct sk_device_node *node);
 /* Queue `index`, or NULL beyond info.queue_count. */
 struct sk_block_queue *sk_block_get_queue(struct sk_block_device *device, uint32_t index);
 
-/* Copies what is known of the disk, with the capacity of now. */
+/*
+ * Copies what is known of the disk, with the capacity of now.  Any thread.
+ * (`device->info` itself is for those who know that nothing changes meanwhile.)
+ */
 void sk_block_get_info(const struct sk_block_device *device, struct sk_block_info *out_info);
 
 enum sk_block_property_kind {
@@ -346,6 +366,21 @@ uint64_t sk_block_latency_quantile(const struct sk_block_latency *latency, uint3
 enum sk_block_state sk_block_get_state(const struct sk_block_device *device);
 const char *sk_block_state_name(enum sk_block_state state);
 
+/*
+ * Has `changed` called when something about the disk changes: with what did
+ * (SK_BLOCK_CHANGED_*), when sk_block_get_info and sk_block_get_state say the
+ * new.  It is called from poll or wait of queue 0, in the context of its owner
+ * and never from an interrupt; several changes may come as one call.  It may
+ * submit.  NULL: nobody is told any more.  Calling: the owner of queue 0.
+ */
+void sk_block_watch(struct sk_block_device *device,
+                    void (*changed)(struct sk_block_device *device, uint32_t changes,
+                                    void *context),
+                    void *context);
+
+/* The name of an operation, for people ("read", "write-zeroes", ...). */
+const char *sk_block_operation_name(enum sk_block_operation operation);
+
 /* The name of a feature bit of info.features ("FLUSH"), or NULL if the driver knows none. */
 const char *sk_block_feature_name(const struct sk_block_device *device, unsigned bit);
 
@@ -359,8 +394,8 @@ const char *sk_block_feature_name(const struct sk_block_device *device, unsigned
  * A request's final status is SK_OK, one of the above, SK_ERR_IO (the device
  * said so; a write may have happened in part), SK_ERR_TIMEOUT or
  * SK_ERR_MALFORMED (the device stalled or broke the protocol and was stopped),
- * SK_ERR_GONE (removed), or SK_ERR_IN_DOUBT: the device could not be stopped
- * and may still use the memory.
+ * SK_ERR_GONE (removed), SK_ERR_CANCELED, or SK_ERR_IN_DOUBT: the device could not be
+ * stopped and may still use the memory.
  */
 void sk_block_submit(struct sk_block_queue *queue, struct sk_block_request *const *requests,
                      uint32_t count);
@@ -369,15 +404,19 @@ void sk_block_submit(struct sk_block_queue *queue, struct sk_block_request *cons
  * Completes up to `budget` requests (0: as many as the queue is deep).
  * *out_completed (may be NULL) is how many.  SK_OK; SK_ERR_BUSY (called from
  * `complete`: nothing done); SK_ERR_BROKEN (the device is stopped; its
- * requests complete with their statuses; see sk_block_recover), SK_ERR_IN_DOUBT.
- * This is also where stalls are noticed: a request that is at the device for
- * longer than the driver's timeout breaks the device.
+ * requests complete with their statuses, or wait for sk_block_recover if the
+ * driver's options say so), SK_ERR_IN_DOUBT, SK_ERR_GONE (it failed for good).
+ * This is also where time is kept, as far as it is called: a request that is at
+ * the device for longer than the driver's timeout, or beyond its own deadline,
+ * breaks the device; one that waits beyond its deadline just ends with
+ * SK_ERR_TIMEOUT.  A poll that finds nothing looks at the clock, and of those
+ * that do every 64th.
  */
 SK_MUST_CHECK enum sk_status sk_block_poll(struct sk_block_queue *queue, uint32_t budget,
                                            uint32_t *out_completed);
 
 /*
- * Sleeps until poll will find something, at the longest until `until_ns` of
+ * Sleeps until poll will find something, a deadline passes, or `until_ns` of
  * the platform's clock.  Without interrupts it looks again and again.  SK_OK
  * (poll now); SK_ERR_TIMEOUT; SK_ERR_BUSY (called from `complete`).
  */
@@ -386,12 +425,26 @@ SK_MUST_CHECK enum sk_status sk_block_wait(struct sk_block_queue *queue, uint64_
 /*
  * Asks for an interrupt at the next completion, for owners that sleep
  * elsewhere (an event loop, a scheduler).  SK_OK: it will come; SK_ERR_AGAIN: poll
- * finds something already, and then arm again; SK_ERR_BROKEN, SK_ERR_IN_DOUBT (the device is stopped
- * and the queue has nothing left to complete); SK_ERR_UNSUPPORTED (there are no
+ * finds something already, and then arm again; SK_ERR_BROKEN, SK_ERR_IN_DOUBT, SK_ERR_GONE (the
+ * device is stopped, and poll has nothing to do); SK_ERR_UNSUPPORTED (there are no
  * interrupts: poll); SK_ERR_BUSY (called from `complete`).  Stalls are noticed by poll
  * alone: while requests are at the device, call it once in a quarter of the driver's timeout.
  */
 SK_MUST_CHECK enum sk_status sk_block_arm(struct sk_block_queue *queue);
+
+/*
+ * Takes a request back that the device does not have yet: it completes with
+ * SK_ERR_CANCELED at the next poll.  SK_OK; SK_ERR_BUSY: the device has it, or
+ * parts of it (those that it does not have never go to it, and the request
+ * ends with SK_ERR_CANCELED when the others did); SK_ERR_NOT_FOUND: the queue does
+ * not have it, or only calls back with its status.  May be called from `complete`.
+ * O(requests in the queue).
+ * What the device has can end in three ways: the device answers; the queue is
+ * reset, if the device offers that; or the device is stopped.  Until then the
+ * device may use the request's memory, whatever anybody's clock says.
+ */
+SK_MUST_CHECK enum sk_status sk_block_cancel(struct sk_block_queue *queue,
+                                             struct sk_block_request *request);
 
 /*
  * Stops the device, as a fault would: a reset, and every request at the device
@@ -405,11 +458,17 @@ void sk_block_stop(struct sk_block_device *device, enum sk_status reason);
  * Stops the device if it is not stopped, completes what was in flight on all
  * queues (with SK_ERR_BROKEN, if no fault had another reason), and starts it
  * again with the same features and queues, within `timeout_ns` for each
- * control step (0: the driver's own).  Nobody else may use a queue of the
- * device meanwhile.  SK_OK: ready; SK_ERR_BUSY (called from `complete`),
- * SK_ERR_IN_DOUBT (it does not stop; may be tried again), SK_ERR_TIMEOUT,
- * SK_ERR_UNSUPPORTED or SK_ERR_MALFORMED (it came back as something else),
- * SK_ERR_GONE (removed).  On failure it stays stopped.
+ * control step (0: the driver's own).  It must be the disk that it was: the
+ * same features, block size, number of queues and identity; another capacity
+ * is none of these.  Requests that waited for it, by the driver's options, go
+ * to it; those beyond its end complete with SK_ERR_RANGE.
+ * Nobody else may use a queue of the device meanwhile.
+ * SK_OK: ready; SK_ERR_BUSY (called from `complete`); SK_ERR_IN_DOUBT (it does not
+ * stop), SK_ERR_TIMEOUT, SK_ERR_IO, SK_ERR_UNSUPPORTED, SK_ERR_MALFORMED (it did not
+ * start): it stays stopped, and this may be tried again.  SK_ERR_GONE (the disk
+ * was removed, or another one is in its place) or SK_ERR_UNSUPPORTED (it came
+ * back as something else), and the state is SK_BLOCK_STATE_FAILED: all that
+ * waits completes with this status, and so does all that is submitted.
  */
 SK_MUST_CHECK enum sk_status sk_block_recover(struct sk_block_device *device, uint64_t timeout_ns);
 

@@ -36,6 +36,7 @@ SK_BEGIN_DECLS
     X(SK_ERR_NOT_FOUND, "not-found", "no such object")                                 \
     X(SK_ERR_UNSUPPORTED, "unsupported", "the other side does not offer this")         \
     X(SK_ERR_UNREACHABLE, "unreachable", "the device cannot reach this memory")        \
+    X(SK_ERR_CANCELED, "canceled", "taken back before the other side saw it")          \
     /* the other side */                                                               \
     X(SK_ERR_MALFORMED, "malformed", "data from outside breaks its specification")     \
     X(SK_ERR_IO, "io", "the device reported an I/O error")                             \

@@ -38,6 +38,19 @@ SK_BEGIN_DECLS
 /* Most queues that one device is driven with. */
 #define SK_VIRTIO_BLK_QUEUES_MAX 64
 
+/* What becomes of the requests that a device had when it was stopped by a fault. */
+enum sk_virtio_blk_recovery {
+    SK_VIRTIO_BLK_RECOVERY_FAIL,    /* all end with the reason */
+    /*
+     * Those that may be done twice wait for sk_block_recover, with those that
+     * the device never saw, and go to it again in their order: all but zone
+     * operations other than reports, and writes to zones.  A request that was at a
+     * device for the fourth time when it stopped, or whose own deadline passed, ends.
+     * So do all when the device cannot be stopped, fails for good or is removed.
+     */
+    SK_VIRTIO_BLK_RECOVERY_RESUBMIT
+};
+
 struct sk_virtio_blk_options {
     uint32_t queue_count;   /* wanted; 1 to SK_VIRTIO_BLK_QUEUES_MAX; the device may have fewer */
     uint32_t queue_size;    /* wanted ring entries, a power of two, 4 to 32768; clamped to the device's */
@@ -47,14 +60,15 @@ struct sk_virtio_blk_options {
     bool refuse_legacy;     /* do not drive a legacy device */
     uint64_t timeout_ns;    /* longest time a request may stay at the device */
     uint64_t control_timeout_ns; /* longest time for a reset or another control step */
+    enum sk_virtio_blk_recovery recovery;
 };
 
-/* 1 queue of 128, 16 segments, all features this driver implements, 10 s and 2 s. */
+/* 1 queue of 128, 16 segments, all features this driver implements, 10 s and 2 s, no resubmission. */
 #define SK_VIRTIO_BLK_FEATURES_DEFAULT UINT64_MAX
 #define SK_VIRTIO_BLK_OPTIONS_DEFAULT                                                       \
     {                                                                                       \
         1, 128, 16, SK_VIRTIO_BLK_FEATURES_DEFAULT, false, UINT64_C(10000000000),           \
-            UINT64_C(2000000000)                                                            \
+            UINT64_C(2000000000), SK_VIRTIO_BLK_RECOVERY_FAIL                               \
     }
 
 /*

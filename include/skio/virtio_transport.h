@@ -69,7 +69,7 @@ struct sk_virtio_transport;
 
 /*
  * Every call returns SK_OK, or SK_ERR_BROKEN when the device cannot be reached
- * any more (never for plain MMIO), besides what is written at it.
+ * any more (MMIO: the status reads as all ones), besides what is written at it.
  */
 struct sk_virtio_transport_ops {
     /* 2.1.  set_status writes the accumulated value; 0 starts a reset without waiting. */
@@ -108,6 +108,13 @@ struct sk_virtio_transport_ops {
      */
     enum sk_status (*enable_queue)(struct sk_virtio_transport *transport, uint32_t index,
                                    const struct sk_virtio_queue_layout *layout);
+
+    /*
+     * Looks whether the device is still there, and still the one that was opened.
+     * SK_OK; SK_ERR_GONE: it was removed, or another one stands in its place.
+     * NULL: only failing calls tell.
+     */
+    enum sk_status (*look)(struct sk_virtio_transport *transport);
 
     /* 2.9.  `data` is what NOTIFICATION_DATA asks for, or the queue's index. */
     void (*notify)(struct sk_virtio_transport *transport, uint32_t data);

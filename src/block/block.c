@@ -21,11 +21,6 @@ struct sk_block_queue *sk_block_get_queue(struct sk_block_device *device, uint32
     return device->queues[index];
 }
 
-void sk_block_get_info(const struct sk_block_device *device, struct sk_block_info *out_info)
-{
-    *out_info = device->info;
-}
-
 void sk_block_get_statistics(const struct sk_block_queue *queue,
                              struct sk_block_statistics *out_statistics)
 {
@@ -42,10 +37,33 @@ const char *sk_block_state_name(enum sk_block_state state)
     static const char *const names[SK_BLOCK_STATE_COUNT] = {
         [SK_BLOCK_STATE_READY] = "ready",       [SK_BLOCK_STATE_RESETTING] = "resetting",
         [SK_BLOCK_STATE_BROKEN] = "broken",     [SK_BLOCK_STATE_IN_DOUBT] = "in-doubt",
-        [SK_BLOCK_STATE_REMOVED] = "removed",
+        [SK_BLOCK_STATE_REMOVED] = "removed",   [SK_BLOCK_STATE_FAILED] = "failed",
     };
 
     return (unsigned)state < SK_BLOCK_STATE_COUNT ? names[state] : "unknown";
+}
+
+const char *sk_block_operation_name(enum sk_block_operation operation)
+{
+    static const char *const names[SK_BLOCK_OPERATION_COUNT] = {
+        [SK_BLOCK_READ] = "read",
+        [SK_BLOCK_WRITE] = "write",
+        [SK_BLOCK_FLUSH] = "flush",
+        [SK_BLOCK_GET_ID] = "get-id",
+        [SK_BLOCK_DISCARD] = "discard",
+        [SK_BLOCK_WRITE_ZEROES] = "write-zeroes",
+        [SK_BLOCK_SECURE_ERASE] = "secure-erase",
+        [SK_BLOCK_GET_LIFETIME] = "get-lifetime",
+        [SK_BLOCK_ZONE_REPORT] = "zone-report",
+        [SK_BLOCK_ZONE_OPEN] = "zone-open",
+        [SK_BLOCK_ZONE_CLOSE] = "zone-close",
+        [SK_BLOCK_ZONE_FINISH] = "zone-finish",
+        [SK_BLOCK_ZONE_RESET] = "zone-reset",
+        [SK_BLOCK_ZONE_RESET_ALL] = "zone-reset-all",
+        [SK_BLOCK_ZONE_APPEND] = "zone-append",
+    };
+
+    return (unsigned)operation < SK_BLOCK_OPERATION_COUNT ? names[operation] : "unknown";
 }
 
 const char *sk_block_feature_name(const struct sk_block_device *device, unsigned bit)
@@ -82,6 +100,11 @@ enum sk_status sk_block_arm(struct sk_block_queue *queue)
 void sk_block_stop(struct sk_block_device *device, enum sk_status reason)
 {
     device->ops->stop(device, reason);
+}
+
+enum sk_status sk_block_cancel(struct sk_block_queue *queue, struct sk_block_request *request)
+{
+    return queue->ops->cancel(queue, request);
 }
 
 enum sk_status sk_block_recover(struct sk_block_device *device, uint64_t timeout_ns)

@@ -21,7 +21,7 @@ uint64_t ski_block_deadline(const struct sk_block_device *device, uint64_t timeo
 
     if (timeout_ns == 0 ||
         !sk_checked_add(platform->now_ns(platform->context), timeout_ns, &deadline)) {
-        return UINT64_MAX;
+        return 0;
     }
     return deadline;
 }
@@ -34,19 +34,19 @@ enum sk_status ski_block_run(struct sk_block_queue *queue, struct ski_block_wait
     if (sk_block_poll(queue, 1, NULL) == SK_ERR_BUSY) {
         return SK_ERR_BUSY; /* called from a completion: nobody could poll for this one */
     }
+    request->deadline_ns = deadline_ns;
     request->complete = wake;
     sk_block_submit(queue, &request, 1);
     for (;;) {
         enum sk_status status = sk_block_poll(queue, 0, NULL);
 
         if (waiter->done) {
-            return request->status;
+            return request->status == SK_ERR_CANCELED ? SK_ERR_BROKEN : request->status;
         }
         if (status == SK_OK) {
-            status = sk_block_wait(queue, deadline_ns);
-        }
-        if (status == SK_ERR_TIMEOUT) {
-            sk_block_stop(queue->device, SK_ERR_TIMEOUT);
+            status = sk_block_wait(queue, UINT64_MAX);
+        } else { /* it may be waiting for a recovery that comes later, if at all */
+            status = sk_block_cancel(queue, request);
         }
     }
 }

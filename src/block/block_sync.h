@@ -19,14 +19,14 @@ struct ski_block_memory {
     struct sk_dma_constraints constraints; /* for the mapping; all 0: none */
 };
 
-/* The time until which a call may last; `timeout_ns` 0: it has no end of its own. */
+/* The time until which a call may last; 0 if `timeout_ns` is: it has no end of its own. */
 uint64_t ski_block_deadline(const struct sk_block_device *device, uint64_t timeout_ns);
 
 /*
  * Submits and waits until the request is done.  It always gets there: the
- * driver's own timeout stops a device that stalls, and stopping it completes
- * everything.  The request's status, or SK_ERR_BUSY (called from a completion:
- * nothing done).
+ * deadline or the driver's own timeout stops a device that stalls, and what a
+ * stopped device does not have any more is taken back.  The request's status, or
+ * SK_ERR_BUSY (called from a completion: nothing done).
  */
 enum sk_status ski_block_run(struct sk_block_queue *queue, struct ski_block_waiter *waiter,
                              uint64_t deadline_ns);

@@ -125,11 +125,7 @@ static void answered(struct sk_block_request *request)
     SK_CONTAINER_OF(request, struct question, request)->done = true;
 }
 
-/*
- * Asks for an answer of `bytes` and copies it out.  SK_OK; SK_ERR_NOT_FOUND (the
- * device has none: *out_answer is unchanged); else the device was stopped: one
- * that does not answer is not taken into use.
- */
+/* Asks for an answer of `bytes` and copies it out.  What the question ended with. */
 static enum sk_status ask(struct ski_blk *blk, enum sk_block_operation operation, uint32_t bytes,
                           void *out_answer)
 {
@@ -144,20 +140,18 @@ static enum sk_status ask(struct ski_blk *blk, enum sk_block_operation operation
     struct sk_block_queue *queue = &blk->queues[0].queue;
 
     ski_door_zero(ski_door_share(blk->scratch), bytes);
-    sk_block_submit(queue, &request, 1);
+    blk->verifying = true;
+    queue->ops->submit(queue, &request, 1); /* nobody's request: it is not timed */
     while (!question.done) {
         if (sk_block_poll(queue, 0, NULL) == SK_OK && !question.done) {
             (void)ski_blk_wait(queue, UINT64_MAX); /* ends by the driver's own timeout */
         }
     }
-    if (blk->block.state != SK_BLOCK_STATE_READY) {
-        return request->status;
+    blk->verifying = false;
+    if (request->status == SK_OK) {
+        ski_door_copy_out(out_answer, ski_door_share(blk->scratch), bytes);
     }
-    if (request->status != SK_OK) {
-        return SK_ERR_NOT_FOUND;
-    }
-    ski_door_copy_out(out_answer, ski_door_share(blk->scratch), bytes);
-    return SK_OK;
+    return request->status;
 }
 
 /* Only what can be shown: whoever prints it does not want the device's control characters. */
@@ -170,32 +164,28 @@ static void clean_identity(char *identity)
     }
 }
 
-static enum sk_status read_identity(struct ski_blk *blk)
+enum sk_status ski_blk_read_identity(struct ski_blk *blk,
+                                     char out_identity[SK_BLOCK_IDENTITY_BYTES + 1])
 {
-    char *identity = blk->block.info.identity;
-    enum sk_status status = ask(blk, SK_BLOCK_GET_ID, SK_BLOCK_IDENTITY_BYTES, identity);
+    enum sk_status status = ask(blk, SK_BLOCK_GET_ID, SK_BLOCK_IDENTITY_BYTES, out_identity);
 
     if (status == SK_OK) {
-        clean_identity(identity);
+        clean_identity(out_identity);
     }
-    return status == SK_ERR_NOT_FOUND ? SK_OK : status;
+    return status;
 }
 
 static enum sk_status read_lifetime(struct ski_blk *blk)
 {
     uint8_t answer[SK_BLOCK_LIFETIME_BYTES];
-    enum sk_status status;
+    enum sk_status status = ask(blk, SK_BLOCK_GET_LIFETIME, sizeof(answer), answer);
 
-    if (!blk->block.info.lifetime) {
-        return SK_OK;
-    }
-    status = ask(blk, SK_BLOCK_GET_LIFETIME, sizeof(answer), answer);
     if (status == SK_OK && sk_block_lifetime_parse(answer, &blk->block.info.wear) != SK_OK) {
         sk_log_print(blk->block.platform->log, SK_LOG_WARNING,
                      "virtio-blk 0x%llx: its lifetime makes no sense",
                      TRANSPORT_ADDRESS(blk->virtio.transport));
     }
-    return status == SK_ERR_NOT_FOUND ? SK_OK : status;
+    return status;
 }
 
 /* ---- Probe and remove -------------------------------------------------------------------- */
@@ -203,13 +193,11 @@ static enum sk_status read_lifetime(struct ski_blk *blk)
 /* Ends what the device has; the I/O buffer is let go only if the device is quiet. */
 static enum sk_status close(struct ski_blk *blk)
 {
-    bool quiet = blk->block.state == SK_BLOCK_STATE_BROKEN;
-
     ski_blk_detach_interrupts(blk);
-    if (quiet) {
+    if (blk->quiet) {
         (void)sk_io_buffer_release(blk->node->dma_buffer);
     }
-    return quiet ? SK_OK : SK_ERR_IN_DOUBT;
+    return blk->quiet ? SK_OK : SK_ERR_IN_DOUBT;
 }
 
 static enum sk_status open(struct ski_blk *blk)
@@ -219,18 +207,19 @@ static enum sk_status open(struct ski_blk *blk)
     if (status != SK_OK) {
         return status;
     }
-    blk->block.state = SK_BLOCK_STATE_BROKEN; /* nothing was given to the device yet */
+    blk->quiet = true; /* nothing was given to the device yet */
     status = ski_blk_attach_interrupts(blk);
     if (status == SK_OK) {
         status = ski_blk_start(blk, blk->options.control_timeout_ns);
     }
     if (status == SK_OK) {
-        status = read_identity(blk);
+        status = ski_blk_read_identity(blk, blk->block.info.identity);
     }
-    if (status == SK_OK) {
+    if (blk->block.state == SK_BLOCK_STATE_READY && blk->block.info.lifetime) {
         status = read_lifetime(blk);
     }
-    if (status != SK_OK) {
+    /* A device that does not know such a request has no answer; one that gives none is not used. */
+    if (blk->block.state != SK_BLOCK_STATE_READY) {
         enum sk_status closed = close(blk);
 
         return closed == SK_OK ? status : closed;
@@ -277,9 +266,10 @@ enum sk_status ski_blk_remove(struct sk_device_node *node)
     struct ski_blk *blk = node->driver_data;
     enum sk_status status;
 
+    blk->removing = true;
     status = ski_blk_quiesce(blk, SK_ERR_GONE, blk->options.control_timeout_ns);
     for (uint32_t i = 0; i < blk->queue_count; i++) {
-        ski_blk_finish_refused(&blk->queues[i]);
+        (void)ski_blk_finish_refused(&blk->queues[i], UINT32_MAX);
     }
     (void)close(blk);
     blk->block.state = SK_BLOCK_STATE_REMOVED;

@@ -5,7 +5,9 @@
  *
  *   virtio_blk.c         the driver: needs, probe, remove
  *   virtio_blk_config.c  features and configuration, checked
- *   virtio_blk_start.c   memory layout, start, stop, recovery
+ *   virtio_blk_start.c   memory layout, start
+ *   virtio_blk_recover.c stop, recovery
+ *   virtio_blk_settle.c  what becomes of requests when the device was stopped
  *   virtio_blk_queue.c   the short way of the usual request: submit and poll
  *   virtio_blk_rest.c    all that leaves it
  *   virtio_blk_wait.c    sleeping until poll has something to do
@@ -13,6 +15,7 @@
  *   virtio_blk_part.c    cutting requests into parts
  *   virtio_blk_slot.h/.c slots and their chains
  *   virtio_blk_zone.c    disks with zones
+ *   virtio_blk_cancel.c  requests that end before the device saw all of them
  *   virtio_blk_events.c  time, configuration changes, faults
  *   virtio_blk_interrupt.c  interrupts: which serves what, and their handlers
  *   virtio_blk_mmio.c    the driver over MMIO
@@ -114,14 +117,21 @@ _Static_assert(offsetof(struct ski_blk_frame, append_sector) + SKI_BLK_APPEND_AN
 /* The timeout is counted in ticks of a quarter: a request's age needs no clock. */
 #define SKI_BLK_TICKS_PER_TIMEOUT 4u
 
+/* A slot's mark: one bit, and a tick above it. */
+#define SKI_BLK_WHOLE 1u /* a read or write that has this part only, and nothing behind it */
+#define SKI_BLK_TICK  2u
+
+/* How often a request is repeated whose device was stopped. */
+#define SKI_BLK_REPEATS_MAX 3u
+
 struct ski_blk_slot {
     struct sk_block_request *request;            /* NULL: free */
     struct ski_ring_descriptor SKI_SHARED *data; /* the chain's first data descriptor */
     struct ski_blk_frame SKI_SHARED *frame;
-    uint32_t bytes;    /* of data in this part; sectors of ranges */
-    uint16_t segments; /* behind which its chain ends now; SKI_BLK_NO_CHAIN */
-    uint8_t tick;      /* the queue's tick at its start */
-    bool whole;        /* a read or write that has this part only, and nothing behind it */
+    uint32_t bytes;   /* of data in this part; sectors of ranges */
+    uint16_t place;   /* of its start among the queue's, counted on and on */
+    uint8_t segments; /* behind which its chain ends now; SKI_BLK_NO_CHAIN */
+    uint8_t mark;     /* the queue's tick at its start, above the bit SKI_BLK_WHOLE */
 };
 
 struct ski_blk;
@@ -147,7 +157,8 @@ struct ski_blk_queue {
     uint16_t chain_length; /* descriptors of a slot */
     uint16_t table_length; /* and those that its table has room for */
     uint16_t link_mask;    /* of an id: where links count from; 0 in a table */
-    uint8_t tick;          /* of requests' age */
+    uint16_t started;      /* packed: how many starts there were; a split ring counts them itself */
+    uint8_t mark;          /* what a slot's will be that starts now, if it is whole */
 
     /* Limits of one request, copied for the hot path. */
     bool read_only;
@@ -164,6 +175,10 @@ struct ski_blk_queue {
     bool zoned;                /* zone operations work */
     uint32_t zone_sectors;     /* host-managed: nothing reaches across multiples; else 0 */
     uint32_t zone_write_bytes; /* and writes are cut at multiples of this */
+    bool write_back;
+    struct sk_block_range_limits discard;
+    struct sk_block_range_limits write_zeroes;
+    struct sk_block_range_limits secure_erase;
 
     /* Requests that wait for a slot, and those that only wait for their callback. */
     struct sk_block_request *waiting;
@@ -184,8 +199,11 @@ struct ski_blk_queue {
 
     /* Age and events. */
     uint64_t next_tick_ns;
-    uint32_t config_events_seen;
+    uint64_t next_deadline_ns; /* none of the queue's requests has an earlier one; UINT64_MAX: none */
+    uint32_t info_seen; /* block.info_sequence, of which the limits above are */
     uint32_t interrupts_seen;
+    struct sk_log_limit fault_lines;
+    struct sk_log_limit doubt_lines;
 
     /* Counted by the handler, which may run on another core; waiters sleep on it. */
     _Alignas(SKI_BLK_LINE_BYTES) sk_atomic_u32 interrupts;
@@ -196,7 +214,7 @@ _Static_assert(offsetof(struct ski_blk_queue, interrupts) % SKI_BLK_LINE_BYTES =
                        sizeof(struct ski_blk_queue),
                "the counter has a cache line for itself, and so has each queue");
 
-#define SKI_BLK_NO_CHAIN 0xffffu
+#define SKI_BLK_NO_CHAIN 0xffu
 
 /* The configuration space as read, checked and defended; 5.2.4. */
 struct ski_blk_config {
@@ -239,7 +257,8 @@ struct ski_blk {
     struct sk_block_queue **faces; /* what block.queues points at */
     uint32_t queue_count;
     uint32_t interrupt_count; /* attached; 0: polled, 1: for everything, else see ski_blk_interrupt_of */
-    bool flush_offered;
+    bool removing;  /* the driver lets go: nothing waits for a recovery */
+    bool verifying; /* the disk's identity is asked for after a recovery: nothing else happens */
     void *scratch; /* SK_BLOCK_IDENTITY_BYTES in the I/O buffer */
     sk_daddr scratch_address;
     uint8_t *buffer; /* the I/O buffer */
@@ -247,8 +266,13 @@ struct ski_blk {
 
     /* What changes while queues are at work, apart from what each of them reads. */
     _Alignas(SKI_BLK_LINE_BYTES) sk_atomic_u32 config_events; /* counted by the handler */
-    enum sk_status reason; /* why the device was stopped; set before the state */
-    struct sk_log_limit fault_lines;
+    sk_atomic_u32 config_seen; /* how many of them `info` knows of */
+    sk_atomic_u32 control;     /* 1: somebody talks to the transport; see ski_blk_try_control */
+    enum sk_status reason;     /* why the device was stopped; set before the state */
+    bool quiet;                /* the device has no memory of ours: reset, or not started yet */
+    bool replaced;             /* another device came back than was there before */
+    struct sk_log_limit stop_lines;
+    struct sk_log_limit config_lines;
 };
 
 /* Memory for the wanted queues: DMA and private. */
@@ -283,30 +307,69 @@ enum sk_status ski_blk_refuse(const struct ski_blk *blk, enum sk_status status, 
  */
 SK_MUST_CHECK enum sk_status ski_blk_choose_zones(struct ski_blk *blk, uint64_t *wanted);
 
-/* Checks what the configuration says of zones, and sets info.zones.  SK_OK; SK_ERR_MALFORMED. */
-SK_MUST_CHECK enum sk_status ski_blk_set_zones(struct ski_blk *blk,
-                                               const struct ski_blk_config *config);
+/* Checks what the configuration says of zones, and sets info->zones.  SK_OK; SK_ERR_MALFORMED. */
+SK_MUST_CHECK enum sk_status ski_blk_set_zones(const struct ski_blk *blk,
+                                               const struct ski_blk_config *config,
+                                               struct sk_block_info *info);
 
 /* The features that this driver implements, out of those wanted. */
 uint64_t ski_blk_wanted_features(const struct sk_virtio_blk_options *options);
 
 /*
- * Reads the configuration, refuses what cannot be driven, and sets block.info
- * up to the queues.  SK_OK; SK_ERR_MALFORMED, SK_ERR_UNSUPPORTED, SK_ERR_RANGE: logged.
+ * Reads the configuration, refuses what cannot be driven, and fills *info up to
+ * the queues.  SK_OK; SK_ERR_MALFORMED, SK_ERR_UNSUPPORTED, SK_ERR_RANGE: logged.
  */
-SK_MUST_CHECK enum sk_status ski_blk_configure(struct ski_blk *blk, uint32_t *out_num_queues);
+SK_MUST_CHECK enum sk_status ski_blk_configure(struct ski_blk *blk, struct sk_block_info *info,
+                                               uint32_t *out_num_queues);
+
+/*
+ * Reads it anew into block.info while queues are at work, and notes what changed.
+ * The caller has the control.  As above; SK_ERR_UNSUPPORTED: it is another disk now.
+ */
+SK_MUST_CHECK enum sk_status ski_blk_renew_info(struct ski_blk *blk);
+
+/* What cannot change while a driver is bound: its users, and what waits, rely on it. */
+bool ski_blk_is_same_kind(const struct sk_block_info *a, const struct sk_block_info *b);
+
+/* SK_BLOCK_CHANGED_*, as far as the configuration says. */
+uint32_t ski_blk_changes_between(const struct sk_block_info *a, const struct sk_block_info *b);
 
 /* See sk_block_set_cache; the flush is the caller's. */
 enum sk_status ski_blk_set_cache(struct sk_block_device *device, enum sk_block_cache cache);
 
-/* Reads the capacity of now into the queue, and for queue 0 into block.info. */
-SK_MUST_CHECK enum sk_status ski_blk_read_capacity(struct ski_blk_queue *queue);
-
 /* Lays the private memory behind `blk` out for the queues that the options want. */
 void ski_blk_place(struct ski_blk *blk);
 
-/* From reset to DRIVER_OK; the state is READY afterwards.  On failure the device was reset. */
+/*
+ * From reset to DRIVER_OK; the state is READY afterwards.  On failure the device
+ * was reset; `replaced` says if it was because another one was there the last time.
+ */
 SK_MUST_CHECK enum sk_status ski_blk_start(struct ski_blk *blk, uint64_t timeout_ns);
+
+/*
+ * Asks for the disk's identity; "" if it has none.  It waits, and only queue 0
+ * is used.  SK_OK; what the request ended with otherwise.
+ */
+SK_MUST_CHECK enum sk_status ski_blk_read_identity(struct ski_blk *blk,
+                                                   char out_identity[SK_BLOCK_IDENTITY_BYTES + 1]);
+
+/*
+ * The transport sees one control call at a time, whichever queue's owner makes
+ * it: who has the control may look at the status and the configuration.  `try`
+ * does not wait; `take` does, for the control timeout.  False: somebody else has it.
+ */
+bool ski_blk_try_control(struct ski_blk *blk);
+SK_MUST_CHECK bool ski_blk_take_control(struct ski_blk *blk);
+void ski_blk_leave_control(struct ski_blk *blk);
+
+/* Moves to a state that the watcher hears of. */
+void ski_blk_set_state(struct ski_blk *blk, enum sk_block_state state);
+
+/*
+ * Resets and waits; `tell`: tells the device before that the driver gives up.
+ * The state is BROKEN then, or IN_DOUBT if the device was not seen to be quiet.
+ */
+void ski_blk_reset(struct ski_blk *blk, bool tell, uint64_t timeout_ns);
 
 /* Stops the device for a reason; see sk_block_stop. */
 void ski_blk_stop(struct ski_blk *blk, enum sk_status reason);
@@ -325,8 +388,11 @@ extern const struct sk_block_ops ski_blk_packed_ops;
 /* Completes all that a stopped device had or would have had, up to `budget`; how many. */
 uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget);
 
-/* Calls back for requests that were refused; those that the callbacks submit stay. */
-void ski_blk_finish_refused(struct ski_blk_queue *queue);
+/*
+ * Calls back for up to `budget` requests that ended without an answer; those that
+ * the callbacks submit stay.  Returns how many.
+ */
+uint32_t ski_blk_finish_refused(struct ski_blk_queue *queue, uint32_t budget);
 
 /* Prepares slots, chains and lists of a queue whose memory is laid out. */
 void ski_blk_queue_reset(struct ski_blk_queue *queue);
@@ -342,6 +408,7 @@ enum sk_status ski_blk_poll_packed(struct sk_block_queue *face, uint32_t budget,
 enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns);
 enum sk_status ski_blk_arm(struct sk_block_queue *face);
 enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_ns);
+enum sk_status ski_blk_cancel(struct sk_block_queue *face, struct sk_block_request *request);
 
 /*
  * Interrupts.  With one of them it serves the configuration and all queues.

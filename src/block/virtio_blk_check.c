@@ -112,8 +112,7 @@ static enum sk_status check_flush(const struct ski_blk_queue *queue)
     if (ski_virtio_device_has(&queue->blk->virtio, SK_VIRTIO_BLK_F_FLUSH)) {
         return SK_OK;
     }
-    return queue->blk->block.info.cache == SK_BLOCK_CACHE_WRITE_THROUGH ? SK_ERR_AGAIN
-                                                                        : SK_ERR_UNSUPPORTED;
+    return queue->write_back ? SK_ERR_UNSUPPORTED : SK_ERR_AGAIN;
 }
 
 /* A fixed-size answer into one segment. */
@@ -150,9 +149,16 @@ static enum sk_status check_flags(const struct ski_blk_queue *queue,
     return SK_OK;
 }
 
+/* Why a device that is not ready takes no requests. */
+static enum sk_status refusal(const struct ski_blk *blk)
+{
+    return blk->block.state == SK_BLOCK_STATE_FAILED ? blk->reason : SK_ERR_BROKEN;
+}
+
 enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_request *request)
 {
-    enum sk_status status = ski_blk_is_ready(queue) ? check_flags(queue, request) : SK_ERR_BROKEN;
+    enum sk_status status = ski_blk_is_ready(queue) ? check_flags(queue, request)
+                                                    : refusal(queue->blk);
 
     if (status != SK_OK) {
         return status;
@@ -181,6 +187,43 @@ enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_
     default:
         return ski_blk_check_zone(queue, request);
     }
+}
+
+bool ski_blk_admit(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    enum sk_status status;
+
+    request->parts = 0;
+    request->segment_index = 0;
+    request->segment_offset = 0;
+    request->bytes_left = 0;
+    request->next_sector = request->sector;
+    status = ski_blk_check(queue, request);
+    request->status = status == SK_ERR_AGAIN ? SK_OK : status;
+    queue->queue.statistics.refused += request->status != SK_OK;
+    ski_blk_note_deadline(queue, request);
+    return status == SK_OK;
+}
+
+uint64_t ski_blk_request_sector(const struct sk_block_request *request)
+{
+    return ski_blk_is_on_ranges(request) ? ski_blk_range_at(request, 0).sector : request->sector;
+}
+
+uint64_t ski_blk_request_bytes(const struct sk_block_request *request)
+{
+    uint64_t bytes = 0;
+
+    if (ski_blk_is_on_ranges(request)) {
+        for (uint32_t i = 0; i == 0 || i < request->range_count; i++) {
+            bytes += ski_blk_range_at(request, i).sector_count * SK_BLOCK_SECTOR_BYTES;
+        }
+        return bytes;
+    }
+    for (uint32_t i = 0; i < request->segment_count; i++) {
+        bytes += request->segments[i].bytes;
+    }
+    return bytes;
 }
 
 bool ski_blk_is_repeatable(const struct ski_blk_queue *queue,

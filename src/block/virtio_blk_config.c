@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Features and configuration of the virtio block driver; Virtio 1.2, 5.2.3 to 5.2.5. */
+#include "block/block_watch.h"
 #include "block/virtio_blk.h"
 
 #include <skio/checked.h>
@@ -121,9 +122,9 @@ static enum sk_status check_features(const struct ski_blk *blk)
     return SK_OK;
 }
 
-static enum sk_status check_sizes(struct ski_blk *blk, const struct ski_blk_config *config)
+static enum sk_status check_sizes(const struct ski_blk *blk, const struct ski_blk_config *config,
+                                  struct sk_block_info *info)
 {
-    struct sk_block_info *info = &blk->block.info;
     uint64_t block = SK_BLOCK_SECTOR_BYTES;
 
     if (config->capacity > CAPACITY_MAX) {
@@ -148,9 +149,8 @@ static uint32_t hint_bytes(uint64_t blocks, uint64_t block_bytes)
 }
 
 /* Hints: what makes no sense is left out, and refuses nothing. */
-static void set_hints(struct ski_blk *blk, const struct ski_blk_config *config)
+static void set_hints(const struct ski_blk_config *config, struct sk_block_info *info)
 {
-    struct sk_block_info *info = &blk->block.info;
     uint64_t block = info->block_bytes;
     bool tracks = config->cylinders != 0 && config->heads != 0 && config->sectors != 0;
 
@@ -178,10 +178,9 @@ static uint32_t clamp_at_least_one(uint64_t value)
     return value == 0 ? 1 : (uint32_t)(value > UINT32_MAX ? UINT32_MAX : value);
 }
 
-static enum sk_status check_limits(struct ski_blk *blk, const struct ski_blk_config *config)
+static enum sk_status check_limits(const struct ski_blk *blk, const struct ski_blk_config *config,
+                                   struct sk_block_info *info)
 {
-    struct sk_block_info *info = &blk->block.info;
-
     info->segment_count_max = blk->options.segment_count;
     if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_SEG_MAX) &&
         clamp_at_least_one(config->seg_max) < info->segment_count_max) {
@@ -204,10 +203,9 @@ static enum sk_status check_limits(struct ski_blk *blk, const struct ski_blk_con
  * least one range, no more than a slot holds.  A device whose longest segment
  * is shorter than a range cannot be told one.
  */
-static void set_limits(const struct ski_blk *blk, unsigned feature, uint64_t sectors,
-                       uint64_t ranges, struct sk_block_range_limits *limits)
+static void set_limits(const struct ski_blk *blk, const struct sk_block_info *info, unsigned feature,
+                       uint64_t sectors, uint64_t ranges, struct sk_block_range_limits *limits)
 {
-    const struct sk_block_info *info = &blk->block.info;
     uint32_t block_sectors = info->block_bytes / SK_BLOCK_SECTOR_BYTES;
     uint64_t room = blk->options.segment_count; /* ranges of a slot */
 
@@ -224,30 +222,29 @@ static void set_limits(const struct ski_blk *blk, unsigned feature, uint64_t sec
     limits->ranges_max = clamp_at_least_one(ranges < room ? ranges : room);
 }
 
-static void set_ranges(struct ski_blk *blk, const struct ski_blk_config *config)
+static void set_ranges(const struct ski_blk *blk, const struct ski_blk_config *config,
+                       struct sk_block_info *info)
 {
-    struct sk_block_info *info = &blk->block.info;
-
     info->discard.alignment_sectors = clamp_at_least_one(config->discard_alignment);
-    set_limits(blk, SK_VIRTIO_BLK_F_DISCARD, config->discard_sectors, config->discard_ranges,
+    set_limits(blk, info, SK_VIRTIO_BLK_F_DISCARD, config->discard_sectors, config->discard_ranges,
                &info->discard);
     info->write_zeroes.alignment_sectors = 1;
-    set_limits(blk, SK_VIRTIO_BLK_F_WRITE_ZEROES, config->zeroes_sectors, config->zeroes_ranges,
+    set_limits(blk, info, SK_VIRTIO_BLK_F_WRITE_ZEROES, config->zeroes_sectors, config->zeroes_ranges,
                &info->write_zeroes);
     info->secure_erase.alignment_sectors = clamp_at_least_one(config->erase_alignment);
-    set_limits(blk, SK_VIRTIO_BLK_F_SECURE_ERASE, config->erase_sectors, config->erase_ranges,
+    set_limits(blk, info, SK_VIRTIO_BLK_F_SECURE_ERASE, config->erase_sectors, config->erase_ranges,
                &info->secure_erase);
     info->zeroes_may_unmap = config->zeroes_may_unmap != 0;
     info->lifetime = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_LIFETIME);
 }
 
-static void set_cache(struct ski_blk *blk, const struct ski_blk_config *config)
+static void set_cache(const struct ski_blk *blk, const struct ski_blk_config *config,
+                      struct sk_block_info *info)
 {
-    struct sk_block_info *info = &blk->block.info;
-
     /* 5.2.5: without CONFIG_WCE a device that can flush is taken for write-back. */
-    blk->flush_offered = (blk->virtio.offered & BIT(SK_VIRTIO_BLK_F_FLUSH)) != 0;
-    info->cache = blk->flush_offered ? SK_BLOCK_CACHE_WRITE_BACK : SK_BLOCK_CACHE_WRITE_THROUGH;
+    info->cache = (blk->virtio.offered & BIT(SK_VIRTIO_BLK_F_FLUSH)) != 0
+                      ? SK_BLOCK_CACHE_WRITE_BACK
+                      : SK_BLOCK_CACHE_WRITE_THROUGH;
     if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_BLK_F_CONFIG_WCE)) {
         info->cache = config->writeback != 0 ? SK_BLOCK_CACHE_WRITE_BACK
                                              : SK_BLOCK_CACHE_WRITE_THROUGH;
@@ -260,30 +257,30 @@ static void set_cache(struct ski_blk *blk, const struct ski_blk_config *config)
     info->features = blk->virtio.features;
 }
 
-enum sk_status ski_blk_configure(struct ski_blk *blk, uint32_t *out_num_queues)
+/* Fills what the configuration says into *info; the rest of it stays. */
+static enum sk_status read_info(struct ski_blk *blk, struct sk_block_info *info,
+                                uint32_t *out_num_queues)
 {
     struct ski_blk_config config = { 0 };
-    enum sk_status status = check_features(blk);
+    enum sk_status status =
+        ski_virtio_device_read_config(&blk->virtio, fields, FIELD_COUNT, &config);
 
-    if (status == SK_OK) {
-        status = ski_virtio_device_read_config(&blk->virtio, fields, FIELD_COUNT, &config);
-        if (status == SK_ERR_RANGE) {
-            return ski_blk_refuse(blk, status, "configuration space too short; fields", FIELD_COUNT);
-        }
+    if (status == SK_ERR_RANGE) {
+        return ski_blk_refuse(blk, status, "configuration space too short; fields", FIELD_COUNT);
     }
     if (status == SK_OK) {
-        status = check_sizes(blk, &config);
+        status = check_sizes(blk, &config, info);
     }
     if (status == SK_OK) {
-        status = check_limits(blk, &config);
+        status = check_limits(blk, &config, info);
     }
     if (status != SK_OK) {
         return status;
     }
-    set_hints(blk, &config);
-    set_cache(blk, &config);
-    set_ranges(blk, &config);
-    status = ski_blk_set_zones(blk, &config);
+    set_hints(&config, info);
+    set_cache(blk, &config, info);
+    set_ranges(blk, &config, info);
+    status = ski_blk_set_zones(blk, &config, info);
     if (status != SK_OK) {
         return status;
     }
@@ -293,30 +290,84 @@ enum sk_status ski_blk_configure(struct ski_blk *blk, uint32_t *out_num_queues)
     return SK_OK;
 }
 
-enum sk_status ski_blk_read_capacity(struct ski_blk_queue *queue)
+enum sk_status ski_blk_configure(struct ski_blk *blk, struct sk_block_info *info,
+                                 uint32_t *out_num_queues)
 {
-    struct ski_blk *blk = queue->blk;
-    struct ski_blk_config config = { 0 };
-    enum sk_status status = ski_virtio_device_read_config(&blk->virtio, fields, 1, &config);
+    enum sk_status status = check_features(blk);
 
-    if (status == SK_OK && config.capacity > CAPACITY_MAX) {
-        status = ski_blk_refuse(blk, SK_ERR_MALFORMED, "capacity in sectors", config.capacity);
-    }
+    return status == SK_OK ? read_info(blk, info, out_num_queues) : status;
+}
+
+static bool same_ranges(const struct sk_block_info *a, const struct sk_block_info *b)
+{
+    return memcmp(&a->discard, &b->discard, sizeof(a->discard)) == 0 &&
+           memcmp(&a->write_zeroes, &b->write_zeroes, sizeof(a->write_zeroes)) == 0 &&
+           memcmp(&a->secure_erase, &b->secure_erase, sizeof(a->secure_erase)) == 0;
+}
+
+bool ski_blk_is_same_kind(const struct sk_block_info *a, const struct sk_block_info *b)
+{
+    return a->features == b->features && a->block_bytes == b->block_bytes &&
+           a->queue_count == b->queue_count && a->zones.model == b->zones.model &&
+           a->zones.sectors == b->zones.sectors && a->zones.write_bytes == b->zones.write_bytes;
+}
+
+uint32_t ski_blk_changes_between(const struct sk_block_info *a, const struct sk_block_info *b)
+{
+    bool limits = a->physical_block_bytes != b->physical_block_bytes ||
+                  a->alignment_offset_bytes != b->alignment_offset_bytes ||
+                  a->minimum_io_bytes != b->minimum_io_bytes ||
+                  a->optimal_io_bytes != b->optimal_io_bytes ||
+                  memcmp(&a->geometry, &b->geometry, sizeof(a->geometry)) != 0 ||
+                  a->zeroes_may_unmap != b->zeroes_may_unmap || !same_ranges(a, b);
+
+    return (a->capacity_sectors != b->capacity_sectors ? SK_BLOCK_CHANGED_CAPACITY : 0) |
+           (a->cache != b->cache ? SK_BLOCK_CHANGED_CACHE : 0) |
+           (limits ? SK_BLOCK_CHANGED_LIMITS : 0);
+}
+
+enum sk_status ski_blk_renew_info(struct ski_blk *blk)
+{
+    struct sk_block_info *info = &blk->block.info;
+    struct sk_block_info fresh;
+    uint32_t num_queues;
+    uint32_t changes;
+    enum sk_status status;
+
+    (void)memcpy(&fresh, info, sizeof(fresh)); /* with what lies between the fields */
+    status = read_info(blk, &fresh, &num_queues);
     if (status != SK_OK) {
         return status;
     }
-    if (queue->queue.index == 0 && config.capacity != blk->block.info.capacity_sectors) {
-        if (sk_log_limit_pass(&blk->fault_lines)) {
-            sk_log_print(blk->block.platform->log, SK_LOG_INFO,
-                         "virtio-blk 0x%llx: capacity %llu sectors, was %llu",
-                         (unsigned long long)blk->virtio.transport->address,
-                         (unsigned long long)config.capacity,
-                         (unsigned long long)blk->block.info.capacity_sectors);
-        }
-        blk->block.info.capacity_sectors = config.capacity;
+    if (!ski_blk_is_same_kind(info, &fresh)) {
+        return ski_blk_refuse(blk, SK_ERR_UNSUPPORTED, "another kind of disk; block size",
+                              fresh.block_bytes);
     }
-    queue->capacity_sectors = config.capacity;
+    /* The queues rely on these; they are not looked at anew until a recovery. */
+    fresh.zones = info->zones;
+    fresh.segment_count_max = info->segment_count_max;
+    fresh.segment_bytes_max = info->segment_bytes_max;
+    changes = ski_blk_changes_between(info, &fresh);
+    if ((changes & SK_BLOCK_CHANGED_CAPACITY) != 0 && sk_log_limit_pass(&blk->config_lines)) {
+        sk_log_print(blk->block.platform->log, SK_LOG_INFO,
+                     "virtio-blk 0x%llx: capacity %llu sectors, was %llu",
+                     (unsigned long long)blk->virtio.transport->address,
+                     (unsigned long long)fresh.capacity_sectors,
+                     (unsigned long long)info->capacity_sectors);
+    }
+    if (changes != 0) {
+        ski_block_change_info(&blk->block, &fresh, changes);
+    }
     return SK_OK;
+}
+
+static void change_cache(struct ski_blk *blk, enum sk_block_cache cache)
+{
+    struct sk_block_info fresh;
+
+    (void)memcpy(&fresh, &blk->block.info, sizeof(fresh));
+    fresh.cache = cache;
+    ski_block_change_info(&blk->block, &fresh, SK_BLOCK_CHANGED_CACHE);
 }
 
 enum sk_status ski_blk_set_cache(struct sk_block_device *device, enum sk_block_cache cache)
@@ -333,16 +384,19 @@ enum sk_status ski_blk_set_cache(struct sk_block_device *device, enum sk_block_c
     if (device->state != SK_BLOCK_STATE_READY) {
         return SK_ERR_BROKEN;
     }
+    if (!ski_blk_take_control(blk)) {
+        return SK_ERR_TIMEOUT;
+    }
     status = transport->ops->write_config(transport, SKI_BLK_CONFIG_WRITEBACK, 1, &wanted);
     if (status == SK_OK) {
         status = transport->ops->read_config(transport, SKI_BLK_CONFIG_WRITEBACK, 1, &kept);
     }
-    if (status != SK_OK) {
-        return status;
+    if (status == SK_OK && (kept != 0) != (wanted != 0)) {
+        status = ski_blk_refuse(blk, SK_ERR_UNSUPPORTED, "the cache mode did not change; writeback", kept);
     }
-    if ((kept != 0) != (wanted != 0)) {
-        return ski_blk_refuse(blk, SK_ERR_UNSUPPORTED, "the cache mode did not change; writeback", kept);
+    if (status == SK_OK) {
+        change_cache(blk, cache);
     }
-    device->info.cache = cache;
-    return SK_OK;
+    ski_blk_leave_control(blk);
+    return status;
 }

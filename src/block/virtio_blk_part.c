@@ -107,15 +107,13 @@ static void put_part(struct ski_blk_queue *queue, uint32_t slot, struct sk_block
 const struct sk_block_range_limits *ski_blk_range_limits(const struct ski_blk_queue *queue,
                                                          enum sk_block_operation operation)
 {
-    const struct sk_block_info *info = &queue->blk->block.info;
-
     switch (operation) {
     case SK_BLOCK_DISCARD:
-        return &info->discard;
+        return &queue->discard;
     case SK_BLOCK_WRITE_ZEROES:
-        return &info->write_zeroes;
+        return &queue->write_zeroes;
     case SK_BLOCK_SECURE_ERASE:
-        return &info->secure_erase;
+        return &queue->secure_erase;
     default:
         return NULL;
     }
@@ -204,6 +202,9 @@ static bool fill_part(struct ski_blk_queue *queue, uint32_t slot,
         return true; /* nothing to move: FLUSH, a zone's state */
     }
     if (limits != NULL) {
+        if (limits->sectors_max == 0) {
+            return false; /* since it was accepted, the disk changed */
+        }
         put_ranges(queue, slot, request, limits, part);
         return true;
     }

@@ -32,14 +32,17 @@ struct simple {
 
 /* A whole request into a slot of a split ring: all that differs from the slot's last one. */
 SKI_INLINE void add_simple_split(struct ski_blk_queue *queue, uint32_t id,
-                                 const struct ski_blk_slot *slot, const struct simple *simple)
+                                 struct ski_blk_slot *slot, const struct simple *simple)
 {
     struct ski_ring_descriptor SKI_SHARED *data = slot->data;
+    uint16_t place;
 
     ski_door_store64(&data->address, simple->address);
     ski_door_store64(&data->rest, (simple->bytes | queue->data_rest[simple->operation]) +
                                       ((uint64_t)(id & queue->link_mask) << 48));
+    place = (uint16_t)queue->ring.split.added;
     ski_ring_split_add(&queue->ring.split, (uint16_t)id);
+    slot->place = place;
 }
 
 /* The same in a packed ring, with a table: one descriptor that points at it. */
@@ -117,6 +120,7 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
     request->status = SK_OK;
     request->parts = 1;
     request->after = 0;
+    request->repeats = 0;
     request->bytes_left = 0;
     frame = slot->frame;
     ski_door_store64(&frame->header.type, simple.operation);
@@ -125,19 +129,20 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
     queue->free_count--;
     slot->request = request;
     slot->bytes = simple.bytes;
-    slot->tick = queue->tick;
-    slot->whole = true;
+    slot->mark = queue->mark;
     if (!packed) {
         add_simple_split(queue, id, slot, &simple);
     } else {
         uint64_t own = ski_ring_packed_rest(0, id, queue->ring.packed.next_marks);
 
+        slot->place = queue->started++;
         if (queue->indirect) {
             add_simple_table(queue, slot, &simple, own);
         } else {
             add_simple_chain(queue, slot, &simple, own);
         }
     }
+    ski_blk_note_deadline(queue, request);
     return true;
 }
 
@@ -271,7 +276,7 @@ SKI_INLINE bool end_simple(struct ski_blk_queue *queue, uint32_t id,
     }
     request = slot->request;
     answer = ski_door_load8(&slot->frame->status);
-    if (answer != SKI_BLK_STATUS_OK || !slot->whole) {
+    if (answer != SKI_BLK_STATUS_OK || (slot->mark & SKI_BLK_WHOLE) == 0) {
         *out_odd = (struct ski_blk_odd){ answer, id };
         return false;
     }

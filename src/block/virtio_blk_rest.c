@@ -1,45 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What leaves the short way of virtio_blk_queue.c: requests that are cut,
- * refused, flushed behind, or wait for a slot; answers other than success; and
- * all that a stopped device leaves behind.
+ * refused, flushed behind, or wait for a slot; and answers other than success.
  */
 #include "block/virtio_blk_slot.h"
 
 /* ---- Submit ------------------------------------------------------------------------------ */
 
-/* It ends without an answer of the device, at the next poll. */
-static void end_refused(struct ski_blk_queue *queue, struct sk_block_request *request)
-{
-    ski_blk_count_error(queue, request);
-    ski_blk_append(&queue->refused_last, request);
-}
-
 void ski_blk_start_request(struct ski_blk_queue *queue, struct sk_block_request *request)
 {
-    enum sk_status status;
-
-    request->parts = 0;
     request->after = ski_block_latency_take(&queue->queue, request);
-    request->segment_index = 0;
-    request->segment_offset = 0;
-    request->bytes_left = 0;
-    request->next_sector = request->sector;
-    status = ski_blk_check(queue, request);
-    request->status = status == SK_ERR_AGAIN ? SK_OK : status;
-    if (status != SK_OK) {
-        queue->queue.statistics.refused += status != SK_ERR_AGAIN;
-        end_refused(queue, request);
+    request->repeats = 0;
+    if (!ski_blk_admit(queue, request)) {
+        ski_blk_end_unanswered(queue, request);
     } else if (queue->waiting != NULL || !ski_blk_issue(queue, request)) {
         ski_blk_append(&queue->waiting_last, request);
     } else if (request->parts == 0) { /* not even its first part fits the device's limits */
         queue->queue.statistics.refused++;
-        end_refused(queue, request);
+        ski_blk_end_unanswered(queue, request);
     }
 }
 
-/* Requests that waited for a slot, in their order. */
-static void issue_waiting(struct ski_blk_queue *queue)
+void ski_blk_issue_waiting(struct ski_blk_queue *queue)
 {
     while (queue->waiting != NULL && ski_blk_issue(queue, queue->waiting)) {
         struct sk_block_request *request = queue->waiting;
@@ -49,7 +31,7 @@ static void issue_waiting(struct ski_blk_queue *queue)
             queue->waiting_last = &queue->waiting;
         }
         if (request->parts == 0) { /* failed with nothing at the device */
-            end_refused(queue, request);
+            ski_blk_end_unanswered(queue, request);
         }
     }
 }
@@ -247,87 +229,34 @@ static void take_refused(struct ski_blk_queue *queue, uint32_t budget,
     }
 }
 
-void ski_blk_finish_refused(struct ski_blk_queue *queue)
-{
-    struct ski_blk_ended ended = { &queue->ended, 0 };
-
-    take_refused(queue, UINT32_MAX, &ended);
-    ski_blk_finish(queue, ended);
-}
-
-/* ---- A stopped device -------------------------------------------------------------------- */
-
-/* The status that requests at a stopped device end with. */
-static enum sk_status stopped_status(const struct ski_blk *blk)
-{
-    return blk->block.state == SK_BLOCK_STATE_IN_DOUBT ? SK_ERR_IN_DOUBT : blk->reason;
-}
-
-static void drain_slots(struct ski_blk_queue *queue, uint32_t budget, struct ski_blk_ended *ended)
-{
-    enum sk_status status = stopped_status(queue->blk);
-
-    for (uint32_t id = 0; id < queue->slot_limit && ended->count < budget; id++) {
-        struct sk_block_request *request = queue->slots[id].request;
-
-        if (request == NULL) {
-            continue;
-        }
-        if (request->status == SK_OK || status == SK_ERR_IN_DOUBT) {
-            request->status = status;
-        }
-        if (end_part(queue, id, status)) {
-            ski_blk_count_error(queue, request);
-            append_ended(ended, request);
-        }
-    }
-}
-
-/* Only after the slots: a request in parts is in both places. */
-static void drain_waiting(struct ski_blk_queue *queue, uint32_t budget, struct ski_blk_ended *ended)
-{
-    while (queue->waiting != NULL && ended->count < budget) {
-        struct sk_block_request *request = queue->waiting;
-
-        queue->waiting = request->next;
-        if (queue->waiting == NULL) {
-            queue->waiting_last = &queue->waiting;
-        }
-        if (request->status == SK_OK) {
-            request->status = SK_ERR_BROKEN;
-        }
-        ski_blk_count_error(queue, request);
-        append_ended(ended, request);
-    }
-}
-
-uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget)
+uint32_t ski_blk_finish_refused(struct ski_blk_queue *queue, uint32_t budget)
 {
     struct ski_blk_ended ended = { &queue->ended, 0 };
     bool polling = queue->polling;
 
     queue->polling = true;
-    drain_slots(queue, budget, &ended);
-    if (queue->free_count == queue->depth) {
-        drain_waiting(queue, budget, &ended);
-    }
+    take_refused(queue, budget, &ended);
     ski_blk_finish(queue, ended);
     queue->polling = polling;
     return ended.count;
 }
 
+/* ---- Poll -------------------------------------------------------------------------------- */
 
 enum sk_status ski_blk_poll_status(const struct ski_blk_queue *queue)
 {
-    uint32_t state = atomic_load_explicit(&queue->blk->block.state, memory_order_acquire);
-
-    if (state == SK_BLOCK_STATE_READY || state == SK_BLOCK_STATE_RESETTING) {
+    switch (atomic_load_explicit(&queue->blk->block.state, memory_order_acquire)) {
+    case SK_BLOCK_STATE_READY:
+    case SK_BLOCK_STATE_RESETTING: /* somebody is at it: poll later */
         return SK_OK;
+    case SK_BLOCK_STATE_IN_DOUBT:
+        return SK_ERR_IN_DOUBT;
+    case SK_BLOCK_STATE_FAILED:
+        return SK_ERR_GONE;
+    default:
+        return SK_ERR_BROKEN;
     }
-    return state == SK_BLOCK_STATE_IN_DOUBT ? SK_ERR_IN_DOUBT : SK_ERR_BROKEN;
 }
-
-/* ---- Poll -------------------------------------------------------------------------------- */
 
 /* What poll does at a device that works. */
 static void poll_ready(struct ski_blk_queue *queue, uint32_t budget, struct ski_blk_ended *ended,
@@ -341,8 +270,10 @@ static void poll_ready(struct ski_blk_queue *queue, uint32_t budget, struct ski_
         ski_blk_look_at_clock(queue);
         ski_blk_look_at_events(queue);
     }
-    start_flushes(queue);
-    issue_waiting(queue);
+    if (ski_blk_is_ready(queue)) { /* it was, when the poll began */
+        start_flushes(queue);
+        ski_blk_issue_waiting(queue);
+    }
 }
 
 enum sk_status ski_blk_poll_rest(struct ski_blk_queue *queue, uint32_t budget,
@@ -366,6 +297,7 @@ enum sk_status ski_blk_poll_rest(struct ski_blk_queue *queue, uint32_t budget,
             ski_blk_publish(queue);
         } else if (ski_blk_poll_status(queue) != SK_OK) {
             completed += ski_blk_drain(queue, budget - completed);
+            ski_blk_tell(queue);
         }
         queue->queue.statistics.polls_empty += completed == 0;
         queue->polling = false;

@@ -55,11 +55,11 @@ static void end_chain(struct ski_blk_queue *queue, uint32_t slot, uint32_t count
     uint64_t address;
     uint32_t bytes = answer_of(queue, slot, append, &address);
 
-    queue->slots[slot].segments = (uint16_t)count;
+    queue->slots[slot].segments = (uint8_t)count;
     if (!has_place(queue)) {
         return;
     }
-    queue->slots[slot].segments = append ? SKI_BLK_NO_CHAIN : (uint16_t)count;
+    queue->slots[slot].segments = (uint8_t)(append ? SKI_BLK_NO_CHAIN : count);
     ski_door_store64(&status->address, address);
     ski_door_store64(&status->rest, rest_of(queue, bytes, SKI_RING_WRITE, 0));
     if (queue->indirect && !queue->ring.is_packed) {
@@ -94,17 +94,19 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
         reset_slot(queue, queue->free_slots[i]);
     }
     queue->free_count = queue->depth;
-    queue->waiting = NULL;
-    queue->waiting_last = &queue->waiting;
-    if (queue->refused == NULL) { /* those of an earlier life still want their callback */
+    if (queue->waiting == NULL) { /* those of an earlier life want to go again, */
+        queue->waiting_last = &queue->waiting;
+    }
+    if (queue->refused == NULL) { /* or want their callback */
         queue->refused_last = &queue->refused;
     }
     queue->table_bias = queue->tables_address.raw - (uintptr_t)queue->slots[0].data;
     queue->special =
         queue->notification_data ||
         (queue->ring.is_packed ? queue->ring.packed.device_order : queue->ring.split.device_order);
-    queue->config_events_seen = queue->blk->config_events;
     queue->next_tick_ns = 0;
+    queue->next_deadline_ns = UINT64_MAX;
+    queue->mark |= SKI_BLK_WHOLE;
     ski_ring_interrupts_off(&queue->ring);
 }
 
@@ -149,9 +151,10 @@ void ski_blk_start_slot(struct ski_blk_queue *queue, struct sk_block_request *re
     ski_door_store8(&private->frame->status, SKI_BLK_STATUS_POISON);
     private->request = request;
     private->bytes = part->bytes;
-    private->tick = queue->tick;
-    private->whole = false;
+    private->place = (uint16_t)(queue->ring.is_packed ? queue->started++ : queue->ring.split.added);
+    private->mark = queue->mark & (uint8_t)~SKI_BLK_WHOLE;
     request->parts++;
+    request->after |= SKI_BLK_AFTER_BEGUN;
     queue->free_count--;
     if (queue->ring.is_packed) {
         add_packed(queue, slot, part);

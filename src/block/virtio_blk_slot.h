@@ -7,7 +7,11 @@
 #define SKI_BLOCK_VIRTIO_BLK_SLOT_H
 
 #include "block/block_latency.h"
+#include "block/block_watch.h"
 #include "block/virtio_blk.h"
+
+/* `sk_block_request.after`, besides what is there for times: the device had a part of it. */
+#define SKI_BLK_AFTER_BEGUN 0x80u
 
 /* What one part of a request consists of. */
 struct ski_blk_part {
@@ -68,6 +72,28 @@ static inline struct sk_block_range ski_blk_range_at(const struct sk_block_reque
 static inline uint32_t ski_blk_table_bytes(uint32_t segments)
 {
     return (segments + SKI_BLK_CHAIN_FIXED) * (uint32_t)sizeof(struct ski_ring_descriptor);
+}
+
+/* How many starts ago one was.  Only their order matters: 16 bits do. */
+static inline uint16_t ski_blk_starts_since(const struct ski_blk_queue *queue, uint16_t place)
+{
+    return (uint16_t)((queue->ring.is_packed ? queue->started : queue->ring.split.added) - place);
+}
+
+/* How many ticks of the queue a part in flight has seen. */
+static inline uint32_t ski_blk_ticks_since(const struct ski_blk_queue *queue,
+                                           const struct ski_blk_slot *slot)
+{
+    return (uint8_t)(queue->mark - slot->mark) / SKI_BLK_TICK; /* rounds a part's missing bit off */
+}
+
+/* Most requests have no deadline of their own. */
+static inline void ski_blk_note_deadline(struct ski_blk_queue *queue,
+                                         const struct sk_block_request *request)
+{
+    if (request->deadline_ns != 0 && request->deadline_ns < queue->next_deadline_ns) {
+        queue->next_deadline_ns = request->deadline_ns;
+    }
 }
 
 /* The slot that the next part will be in; there is a free one. */
@@ -145,6 +171,14 @@ enum sk_status ski_blk_check_transfer(const struct ski_blk_queue *queue,
 /* The bytes of a request's segments, all of at least 1; 0: there are none, or an empty one. */
 uint64_t ski_blk_sum_segments(const struct sk_block_request *request);
 
+/* A request ends without an answer of the device, at the next poll. */
+static inline void ski_blk_end_unanswered(struct ski_blk_queue *queue,
+                                          struct sk_block_request *request)
+{
+    ski_blk_count_error(queue, request);
+    ski_blk_append(&queue->refused_last, request);
+}
+
 /* The limits of an operation on a range of sectors; NULL: it is another operation. */
 const struct sk_block_range_limits *ski_blk_range_limits(const struct ski_blk_queue *queue,
                                                          enum sk_block_operation operation);
@@ -154,6 +188,24 @@ const struct sk_block_range_limits *ski_blk_range_limits(const struct ski_blk_qu
  * SK_ERR_AGAIN: nothing to do, it is done; else the status it is refused with.
  */
 enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_request *request);
+
+/*
+ * Puts a request at its beginning and looks at it in full.  True: to be issued.
+ * False: it has ended, refused or with nothing to do.
+ */
+bool ski_blk_admit(struct ski_blk_queue *queue, struct sk_block_request *request);
+
+/* Where a request begins, and how many bytes it moves or clears; for people. */
+uint64_t ski_blk_request_sector(const struct sk_block_request *request);
+uint64_t ski_blk_request_bytes(const struct sk_block_request *request);
+
+/* True if it clears ranges. */
+static inline bool ski_blk_is_on_ranges(const struct sk_block_request *request)
+{
+    return request->operation == SK_BLOCK_DISCARD ||
+           request->operation == SK_BLOCK_WRITE_ZEROES ||
+           request->operation == SK_BLOCK_SECURE_ERASE;
+}
 
 /*
  * Puts as much of a checked request as there are slots for.  True: all of it is
@@ -170,6 +222,9 @@ bool ski_blk_is_repeatable(const struct ski_blk_queue *queue,
 
 /* Looks at a request in full, and issues, queues or refuses it. */
 void ski_blk_start_request(struct ski_blk_queue *queue, struct sk_block_request *request);
+
+/* Starts requests that waited for a slot, in their order, as far as there are some. */
+void ski_blk_issue_waiting(struct ski_blk_queue *queue);
 
 /* Tells the device of what was added, if there is something. */
 void ski_blk_publish(struct ski_blk_queue *queue);
@@ -232,11 +287,32 @@ static inline uint32_t ski_blk_descriptors_of(const struct ski_blk_queue *queue,
 /* The device broke the protocol: says so and stops it. */
 void ski_blk_violated(struct ski_blk_queue *queue, const char *what, uint32_t value);
 
+/* Copies what can change of block.info into the queue, and the limits that follow from it. */
+void ski_blk_use_info(struct ski_blk_queue *queue, const struct sk_block_info *info);
+
 /* Ages the requests at the device; stops it when one is overdue. */
 void ski_blk_look_at_clock(struct ski_blk_queue *queue);
 
-/* Follows configuration changes that the interrupt handler counted. */
+/* Follows configuration changes that the interrupt handler counted, and tells the watcher. */
 void ski_blk_look_at_events(struct ski_blk_queue *queue);
+
+/* Tells the watcher what there is to tell, if this is the queue that does. */
+void ski_blk_tell(struct ski_blk_queue *queue);
+
+static inline bool ski_blk_has_news(const struct ski_blk_queue *queue)
+{
+    return queue->queue.index == 0 && !queue->blk->verifying &&
+           ski_block_has_news(queue->queue.device);
+}
+
+/* Ends waiting requests that reach beyond the disk's end, which came nearer. */
+void ski_blk_end_beyond(struct ski_blk_queue *queue);
+
+/*
+ * Ends waiting requests whose deadline passed.  One that the device has, or NULL:
+ * the next deadline is known then.
+ */
+const struct sk_block_request *ski_blk_end_late(struct ski_blk_queue *queue, uint64_t time);
 
 /* The platform's clock. */
 uint64_t ski_blk_now(const struct ski_blk_queue *queue);

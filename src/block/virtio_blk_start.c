@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory layout, start, stop and recovery of the virtio block driver. */
+/* Memory layout and start of the virtio block driver. */
 #include "block/virtio_blk_slot.h"
 
 #include "base/bytes.h"
+#include "block/block_watch.h"
 
 /* Parts of a queue's memory begin at multiples of this; what a legacy ring needs. */
 #define QUEUE_ALIGNMENT 4096u
@@ -98,10 +99,11 @@ static uint32_t choose_size(const struct ski_blk *blk, uint32_t max)
 }
 
 /* Slots and their chains: tables of their own, or parts of the descriptor table. */
-static enum sk_status choose_chains(struct ski_blk_queue *queue, uint32_t size)
+static enum sk_status choose_chains(struct ski_blk_queue *queue, const struct sk_block_info *info,
+                                    uint32_t size)
 {
     struct ski_blk *blk = queue->blk;
-    uint32_t segments = blk->block.info.segment_count_max;
+    uint32_t segments = info->segment_count_max;
     uint32_t longest = size < 3 ? 0 : size - SKI_BLK_CHAIN_FIXED; /* 2.7.5: chain <= queue size */
 
     queue->indirect = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_INDIRECT_DESC);
@@ -112,9 +114,8 @@ static enum sk_status choose_chains(struct ski_blk_queue *queue, uint32_t size)
         segments = segments < share ? segments : share;
     }
     segments = segments < longest ? segments : longest;
-    if (segments == 0 || (blk->block.info.segment_bytes_max != 0 &&
-                          segments * blk->block.info.segment_bytes_max <
-                              blk->block.info.block_bytes)) {
+    if (segments == 0 || (info->segment_bytes_max != 0 &&
+                          segments * info->segment_bytes_max < info->block_bytes)) {
         sk_log_print(blk->block.platform->log, SK_LOG_ERROR,
                      "virtio-blk 0x%llx: a queue of %u entries cannot carry a request",
                      (unsigned long long)blk->virtio.transport->address, size);
@@ -214,11 +215,10 @@ void ski_blk_place(struct ski_blk *blk)
     }
 }
 
-static enum sk_status start_queue(struct ski_blk_queue *queue)
+static enum sk_status start_queue(struct ski_blk_queue *queue, struct sk_block_info *info)
 {
     struct ski_blk *blk = queue->blk;
     struct sk_virtio_transport *transport = blk->virtio.transport;
-    struct sk_block_info *info = &blk->block.info;
     uint32_t max;
     uint32_t size;
     enum sk_status status = transport->ops->get_queue_max(transport, queue->queue.index, &max);
@@ -232,12 +232,12 @@ static enum sk_status start_queue(struct ski_blk_queue *queue)
         return status;
     }
     size = choose_size(blk, max);
-    status = choose_chains(queue, size);
+    status = choose_chains(queue, info, size);
     if (status != SK_OK) {
         return status;
     }
     place_queue(queue, size);
-    queue->capacity_sectors = info->capacity_sectors;
+    ski_blk_use_info(queue, info);
     queue->segment_bytes_max = info->segment_bytes_max == 0 ? UINT32_MAX
                                                             : (uint32_t)info->segment_bytes_max;
     queue->zoned = info->zones.model != SK_BLOCK_ZONE_MODEL_NONE;
@@ -262,12 +262,14 @@ static enum sk_status start_queue(struct ski_blk_queue *queue)
     return transport->ops->enable_queue(transport, queue->queue.index, &queue->layout);
 }
 
-static enum sk_status start_steps(struct ski_blk *blk, uint64_t timeout_ns)
+static enum sk_status start_steps(struct ski_blk *blk, struct sk_block_info *info,
+                                  uint64_t timeout_ns)
 {
     uint32_t num_queues = 1;
     uint64_t wanted = ski_blk_wanted_features(&blk->options);
     enum sk_status status = ski_virtio_device_announce(&blk->virtio, timeout_ns);
 
+    blk->config_seen = blk->config_events;
     if (status == SK_OK) {
         status = ski_blk_choose_zones(blk, &wanted);
     }
@@ -275,125 +277,49 @@ static enum sk_status start_steps(struct ski_blk *blk, uint64_t timeout_ns)
         status = ski_virtio_device_accept(&blk->virtio, wanted);
     }
     if (status == SK_OK) {
-        status = ski_blk_configure(blk, &num_queues);
+        status = ski_blk_configure(blk, info, &num_queues);
     }
-    blk->queue_count =
+    if (status != SK_OK) {
+        return status;
+    }
+    info->queue_count =
         num_queues < blk->options.queue_count ? num_queues : blk->options.queue_count;
-    blk->block.info.queue_count = blk->queue_count;
+    if (blk->queue_count == 0) {
+        blk->queue_count = info->queue_count;
+    } else if (!ski_blk_is_same_kind(&blk->block.info, info)) {
+        blk->replaced = true;
+        return SK_ERR_UNSUPPORTED;
+    }
     for (uint32_t i = 0; status == SK_OK && i < blk->queue_count; i++) {
-        status = start_queue(&blk->queues[i]);
+        status = start_queue(&blk->queues[i], info);
     }
-    if (status == SK_OK) {
-        status = ski_virtio_device_start(&blk->virtio);
+    return status == SK_OK ? ski_virtio_device_start(&blk->virtio) : status;
+}
+
+/* The queues know all of it from here on. */
+static void publish_info(struct ski_blk *blk, const struct sk_block_info *info)
+{
+    ski_block_change_info(&blk->block, info, ski_blk_changes_between(&blk->block.info, info));
+    for (uint32_t i = 0; i < blk->queue_count; i++) {
+        blk->queues[i].info_seen = blk->block.info_sequence;
     }
-    return status;
 }
 
 enum sk_status ski_blk_start(struct ski_blk *blk, uint64_t timeout_ns)
 {
+    struct sk_block_info info;
     enum sk_status status;
 
+    (void)memcpy(&info, &blk->block.info, sizeof(info)); /* with what lies between the fields */
+    blk->replaced = false;
+    blk->quiet = false;
     blk->block.state = SK_BLOCK_STATE_RESETTING; /* the interrupt handler only acknowledges */
-    status = start_steps(blk, timeout_ns);
+    status = start_steps(blk, &info, timeout_ns);
     if (status == SK_OK) {
-        blk->block.state = SK_BLOCK_STATE_READY;
+        publish_info(blk, &info);
+        ski_blk_set_state(blk, SK_BLOCK_STATE_READY);
         return SK_OK;
     }
-    ski_virtio_device_fail(&blk->virtio);
-    if (ski_virtio_device_reset(&blk->virtio, timeout_ns) == SK_OK) {
-        blk->block.state = SK_BLOCK_STATE_BROKEN;
-        return status;
-    }
-    blk->block.state = SK_BLOCK_STATE_IN_DOUBT;
-    return SK_ERR_IN_DOUBT;
+    ski_blk_reset(blk, true, timeout_ns);
+    return blk->quiet ? status : SK_ERR_IN_DOUBT;
 }
-
-void ski_blk_stop(struct ski_blk *blk, enum sk_status reason)
-{
-    uint32_t ready = SK_BLOCK_STATE_READY;
-    enum sk_status status;
-
-    if (!atomic_compare_exchange_strong(&blk->block.state, &ready, SK_BLOCK_STATE_RESETTING)) {
-        return;
-    }
-    blk->reason = reason == SK_OK ? SK_ERR_BROKEN : reason;
-    if (sk_log_limit_pass(&blk->fault_lines)) {
-        sk_log_print(blk->block.platform->log, reason == SK_ERR_GONE ? SK_LOG_DEBUG : SK_LOG_ERROR,
-                     "virtio-blk 0x%llx: stopped: %s",
-                     (unsigned long long)blk->virtio.transport->address,
-                     sk_status_text(blk->reason));
-    }
-    ski_virtio_device_fail(&blk->virtio);
-    status = ski_virtio_device_reset(&blk->virtio, blk->options.control_timeout_ns);
-    blk->block.state = status == SK_OK ? SK_BLOCK_STATE_BROKEN : SK_BLOCK_STATE_IN_DOUBT;
-}
-
-enum sk_status ski_blk_quiesce(struct ski_blk *blk, enum sk_status reason, uint64_t timeout_ns)
-{
-    uint32_t in_doubt = SK_BLOCK_STATE_IN_DOUBT;
-
-    ski_blk_stop(blk, reason);
-    if (atomic_compare_exchange_strong(&blk->block.state, &in_doubt, SK_BLOCK_STATE_RESETTING)) {
-        bool quiet = ski_virtio_device_reset(&blk->virtio, timeout_ns) == SK_OK;
-
-        blk->block.state = quiet ? SK_BLOCK_STATE_BROKEN : SK_BLOCK_STATE_IN_DOUBT;
-    }
-    for (uint32_t i = 0; i < blk->queue_count; i++) {
-        (void)ski_blk_drain(&blk->queues[i], UINT32_MAX);
-    }
-    return blk->block.state == SK_BLOCK_STATE_BROKEN ? SK_OK : SK_ERR_IN_DOUBT;
-}
-
-/* True if requests that were made for one fit the other. */
-static bool is_same_disk(const struct sk_block_info *a, const struct sk_block_info *b)
-{
-    return a->features == b->features && a->block_bytes == b->block_bytes &&
-           a->queue_count == b->queue_count && a->zones.model == b->zones.model &&
-           a->zones.sectors == b->zones.sectors && a->zones.write_bytes == b->zones.write_bytes;
-}
-
-enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_ns)
-{
-    struct ski_blk *blk = SK_CONTAINER_OF(device, struct ski_blk, block);
-    struct sk_block_info before = device->info;
-    enum sk_status status;
-
-    if (device->state == SK_BLOCK_STATE_REMOVED) {
-        return SK_ERR_GONE;
-    }
-    for (uint32_t i = 0; i < blk->queue_count; i++) {
-        if (blk->queues[i].polling) {
-            return SK_ERR_BUSY;
-        }
-    }
-    timeout_ns = timeout_ns == 0 ? blk->options.control_timeout_ns : timeout_ns;
-    status = ski_blk_quiesce(blk, SK_ERR_BROKEN, timeout_ns);
-    if (status == SK_OK) {
-        status = ski_blk_start(blk, timeout_ns);
-    }
-    if (status == SK_OK && !is_same_disk(&device->info, &before)) {
-        ski_blk_stop(blk, SK_ERR_UNSUPPORTED);
-        status = SK_ERR_UNSUPPORTED;
-    }
-    if (status != SK_OK) {
-        device->info = before; /* the next try compares with it, too */
-        return status;
-    }
-    blk->queues[0].queue.statistics.recoveries++;
-    return SK_OK;
-}
-
-static void stop_device(struct sk_block_device *device, enum sk_status reason)
-{
-    ski_blk_stop(SK_CONTAINER_OF(device, struct ski_blk, block), reason);
-}
-
-#define OPS(kind)                                                                              \
-    {                                                                                          \
-        .submit = ski_blk_submit_##kind, .poll = ski_blk_poll_##kind, .wait = ski_blk_wait,    \
-        .arm = ski_blk_arm, .recover = ski_blk_recover, .stop = stop_device,                   \
-        .set_cache = ski_blk_set_cache, .feature_name = sk_virtio_blk_feature_name                                             \
-    }
-
-const struct sk_block_ops ski_blk_split_ops = OPS(split);
-const struct sk_block_ops ski_blk_packed_ops = OPS(packed);

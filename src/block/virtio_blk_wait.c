@@ -2,22 +2,43 @@
 /* Sleeping until there is something for poll to do. */
 #include "block/virtio_blk_slot.h"
 
+/* How long another owner is left alone that looks at a change of the configuration. */
+#define LOOK_AGAIN_NS 10000u
+
 /* True if poll has something to do, besides what the ring may hold. */
 static bool has_work(const struct ski_blk_queue *queue)
 {
-    return queue->refused != NULL || !ski_blk_is_ready(queue);
+    return queue->refused != NULL || !ski_blk_is_ready(queue) || ski_blk_has_news(queue) ||
+           (queue->waiting != NULL && queue->free_count == queue->depth);
+}
+
+/* False while another owner looks at a change of the configuration, or nobody did. */
+static bool knows_all(const struct ski_blk_queue *queue)
+{
+    const struct ski_blk *blk = queue->blk;
+
+    return blk->config_events == blk->config_seen &&
+           blk->block.info_sequence == queue->info_seen;
+}
+
+/* When there is something to look at, whatever the device does. */
+static uint64_t wake_time(const struct ski_blk_queue *queue, uint64_t time, uint64_t until_ns)
+{
+    bool watched = queue->free_count != queue->depth;
+    uint64_t until = watched && queue->next_tick_ns < until_ns ? queue->next_tick_ns : until_ns;
+
+    until = queue->next_deadline_ns < until ? queue->next_deadline_ns : until;
+    return !knows_all(queue) && time + LOOK_AGAIN_NS < until ? time + LOOK_AGAIN_NS : until;
 }
 
 /*
  * Rests while the queue's counter is `seen`.  A queue with an interrupt of its
  * own may say which; one that shares it is woken by the word.
  */
-static void rest(struct ski_blk_queue *queue, uint32_t seen, uint64_t until_ns)
+static void rest(struct ski_blk_queue *queue, uint32_t seen, uint64_t until)
 {
     const struct ski_blk *blk = queue->blk;
     const struct sk_platform *platform = blk->block.platform;
-    bool watched = queue->free_count != queue->depth;
-    uint64_t until = watched && queue->next_tick_ns < until_ns ? queue->next_tick_ns : until_ns;
     uint32_t index = ski_blk_interrupt_of(queue->queue.index, blk->interrupt_count);
 
     if (platform->wait_interrupt != NULL && blk->interrupt_count > blk->queue_count) {
@@ -53,7 +74,7 @@ enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
             break;
         }
         queue->queue.statistics.waits++;
-        rest(queue, seen, until_ns);
+        rest(queue, seen, wake_time(queue, time, until_ns));
     }
     if (ski_blk_is_ready(queue)) {
         ski_ring_interrupts_off(&queue->ring);
@@ -65,9 +86,9 @@ enum sk_status ski_blk_arm(struct sk_block_queue *face)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
     const struct ski_blk *blk = queue->blk;
-    bool empty = queue->refused == NULL && queue->waiting == NULL && queue->flushing == NULL &&
-                 queue->free_count == queue->depth;
-    uint32_t state = atomic_load_explicit(&blk->block.state, memory_order_acquire);
+    bool kept = blk->options.recovery == SK_VIRTIO_BLK_RECOVERY_RESUBMIT;
+    bool empty = queue->refused == NULL && (queue->waiting == NULL || kept) &&
+                 queue->flushing == NULL && queue->free_count == queue->depth;
 
     if (queue->polling) {
         return SK_ERR_BUSY;
@@ -75,12 +96,12 @@ enum sk_status ski_blk_arm(struct sk_block_queue *face)
     if (blk->interrupt_count == 0) {
         return SK_ERR_UNSUPPORTED;
     }
-    if (empty && (state == SK_BLOCK_STATE_BROKEN || state == SK_BLOCK_STATE_IN_DOUBT)) {
-        return state == SK_BLOCK_STATE_BROKEN ? SK_ERR_BROKEN : SK_ERR_IN_DOUBT;
+    if (empty && ski_blk_poll_status(queue) != SK_OK) {
+        return ski_blk_poll_status(queue);
     }
     if (has_work(queue) || ski_ring_interrupts_on(&queue->ring)) {
         return SK_ERR_AGAIN;
     }
     /* An interrupt that told of a change may have come while nobody slept. */
-    return queue->config_events_seen == blk->config_events ? SK_OK : SK_ERR_AGAIN;
+    return knows_all(queue) ? SK_OK : SK_ERR_AGAIN;
 }

@@ -61,9 +61,9 @@ static uint32_t at_most(uint64_t value, uint64_t most)
 }
 
 /* The limits of a disk whose zones and units make sense. */
-static void set_limits(struct ski_blk *blk, const struct ski_blk_config *config, uint64_t unit)
+static void set_limits(const struct ski_blk_config *config, uint64_t unit,
+                       struct sk_block_info *info)
 {
-    struct sk_block_info *info = &blk->block.info;
     struct sk_block_zone_limits *zones = &info->zones;
     uint64_t append = at_most(config->append_sectors, config->zone_sectors);
     uint32_t erase = info->secure_erase.sectors_max;
@@ -90,9 +90,9 @@ static void set_limits(struct ski_blk *blk, const struct ski_blk_config *config,
     }
 }
 
-enum sk_status ski_blk_set_zones(struct ski_blk *blk, const struct ski_blk_config *config)
+enum sk_status ski_blk_set_zones(const struct ski_blk *blk, const struct ski_blk_config *config,
+                                 struct sk_block_info *info)
 {
-    struct sk_block_info *info = &blk->block.info;
     uint64_t unit = common_unit(config->write_granularity, info->block_bytes);
     uint64_t zone_bytes = config->zone_sectors * SK_BLOCK_SECTOR_BYTES;
 
@@ -110,7 +110,7 @@ enum sk_status ski_blk_set_zones(struct ski_blk *blk, const struct ski_blk_confi
     if (zone_bytes == 0 || zone_bytes % unit != 0) {
         return ski_blk_refuse(blk, SK_ERR_MALFORMED, "sectors of a zone", config->zone_sectors);
     }
-    set_limits(blk, config, unit);
+    set_limits(config, unit, info);
     return SK_OK;
 }
 

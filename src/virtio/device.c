@@ -61,9 +61,14 @@ static enum sk_status add_status(struct ski_virtio_device *device, uint32_t bits
     return device->transport->ops->set_status(device->transport, device->status);
 }
 
+/* A device that was reset behind our back has no status to add to. */
 void ski_virtio_device_fail(struct ski_virtio_device *device)
 {
-    (void)add_status(device, SK_VIRTIO_STATUS_FAILED);
+    uint32_t value;
+
+    if (device->transport->ops->get_status(device->transport, &value) == SK_OK && value != 0) {
+        (void)add_status(device, SK_VIRTIO_STATUS_FAILED);
+    }
 }
 
 /* Features that need no driver's consent: they say what addresses and layouts mean. */
@@ -151,12 +156,30 @@ enum sk_status ski_virtio_device_start(struct ski_virtio_device *device)
     return status;
 }
 
-bool ski_virtio_device_needs_reset(const struct ski_virtio_device *device)
+bool ski_virtio_device_is_gone(const struct ski_virtio_device *device)
 {
-    uint32_t value;
+    struct sk_virtio_transport *transport = device->transport;
 
-    return device->transport->ops->get_status(device->transport, &value) != SK_OK ||
-           (value & SK_VIRTIO_STATUS_DEVICE_NEEDS_RESET) != 0;
+    return transport->ops->look != NULL && transport->ops->look(transport) != SK_OK;
+}
+
+enum sk_status ski_virtio_device_look(const struct ski_virtio_device *device, uint32_t *out_value)
+{
+    struct sk_virtio_transport *transport = device->transport;
+    enum sk_status status;
+
+    *out_value = 0;
+    if (ski_virtio_device_is_gone(device)) {
+        return SK_ERR_GONE;
+    }
+    status = transport->ops->get_status(transport, out_value);
+    if (status != SK_OK) {
+        return status;
+    }
+    return (*out_value & SK_VIRTIO_STATUS_DEVICE_NEEDS_RESET) == 0 &&
+                   (*out_value & SK_VIRTIO_STATUS_DRIVER_OK) != 0
+               ? SK_OK
+               : SK_ERR_MALFORMED;
 }
 
 static enum sk_status read_field(struct ski_virtio_device *device,

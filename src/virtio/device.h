@@ -62,8 +62,16 @@ SK_MUST_CHECK enum sk_status ski_virtio_device_start(struct ski_virtio_device *d
 /* Tells the device that the driver gave up; best effort. */
 void ski_virtio_device_fail(struct ski_virtio_device *device);
 
-/* True if the device asks for a reset (or cannot be reached any more). */
-bool ski_virtio_device_needs_reset(const struct ski_virtio_device *device);
+/*
+ * Looks how a started device is.  SK_OK; SK_ERR_GONE (it was removed, or another
+ * one is there); SK_ERR_BROKEN (the transport lost it); SK_ERR_MALFORMED (it asks for a
+ * reset, or was reset by somebody else).  *out_value is its status register, or 0.
+ */
+SK_MUST_CHECK enum sk_status ski_virtio_device_look(const struct ski_virtio_device *device,
+                                                    uint32_t *out_value);
+
+/* True if the device is not there any more. */
+bool ski_virtio_device_is_gone(const struct ski_virtio_device *device);
 
 static inline bool ski_virtio_device_has(const struct ski_virtio_device *device, unsigned bit)
 {

@@ -66,10 +66,22 @@ static void write_address(const struct sk_virtio_transport *transport, uint32_t 
     write_register(transport, low_offset + 4, (uint32_t)(address.raw >> 32));
 }
 
+/* The status has 8 bits (2.1): all ones is what a bus answers where nobody is. */
 static enum sk_status get_status(struct sk_virtio_transport *transport, uint32_t *out_status)
 {
     *out_status = read_register(transport, REGISTER_STATUS);
-    return SK_OK;
+    return *out_status == UINT32_MAX ? SK_ERR_BROKEN : SK_OK;
+}
+
+/* A slot may stay behind without its device: the magic is there, the device's id is 0. */
+static enum sk_status look(struct sk_virtio_transport *transport)
+{
+    uint32_t version = transport->legacy ? VERSION_LEGACY : VERSION_MODERN;
+    bool same = read_register(transport, REGISTER_MAGIC) == MAGIC &&
+                read_register(transport, REGISTER_VERSION) == version &&
+                read_register(transport, REGISTER_DEVICE_ID) == transport->device_type;
+
+    return same ? SK_OK : SK_ERR_GONE;
 }
 
 static enum sk_status set_status(struct sk_virtio_transport *transport, uint32_t status)
@@ -269,7 +281,8 @@ static uint32_t take_interrupt(struct sk_virtio_transport *transport)
         .get_status = get_status, .set_status = set_status, .get_features = get_features,       \
         .set_features = set_features, .read_config = read_config, .write_config = write_config, \
         .get_generation = get_generation, .get_queue_max = get_queue_max,                       \
-        .enable_queue = (enable), .notify = notify, .take_interrupt = take_interrupt            \
+        .enable_queue = (enable), .look = look, .notify = notify,                               \
+        .take_interrupt = take_interrupt                                                        \
     }
 
 static const struct sk_virtio_transport_ops modern_ops = OPS(enable_queue);

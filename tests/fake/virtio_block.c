@@ -161,7 +161,7 @@ static void check_transfer(struct fake_device *fake, struct fake_request *reques
         refuse(fake, request, "data is no multiple of 512", request->data_bytes);
     }
     /* What the driver last read, since the disk may have shrunk meanwhile. */
-    if (!within(request->sector, request->data_bytes, fake->driver_capacity)) {
+    if (!within(request->sector, request->data_bytes, fake_config_known_capacity(fake))) {
         refuse(fake, request, "beyond the capacity", request->sector);
     }
     if (request->type == TYPE_OUT && (fake->offered & SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_RO)) != 0) {

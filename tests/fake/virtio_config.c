@@ -62,6 +62,12 @@ void fake_config_fill(struct fake_device *fake)
     }
 }
 
+/* With several queues not every owner may have heard of the last change. */
+uint64_t fake_config_known_capacity(const struct fake_device *fake)
+{
+    return fake->config.queue_count > 1 ? fake->driver_capacity_most : fake->driver_capacity;
+}
+
 /* The field that an access of this width at this offset is meant for, or NULL. */
 static const struct field *field_of(uint64_t offset, unsigned width)
 {
@@ -134,6 +140,9 @@ uint32_t fake_config_read(struct fake_device *fake, uint64_t offset, unsigned wi
         uint64_t mask = UINT64_C(0xffffffff) << 8 * offset;
 
         fake->driver_capacity = (fake->driver_capacity & ~mask) | (uint64_t)value << 8 * offset;
+        if (offset == 4 && fake->driver_capacity > fake->driver_capacity_most) {
+            fake->driver_capacity_most = fake->driver_capacity;
+        }
     }
     if (fake_fires(fake, FAKE_FAULT_CONFIG_TEARS, &argument)) {
         put(fake, 0, 8, fake_random(fake));

@@ -102,6 +102,7 @@ void fake_reset(struct fake_device *fake)
     fake->resetting = false;
     fake->in_flight = 0;
     fake->driver_capacity = 0;
+    fake->driver_capacity_most = 0;
     fake->config_space[32] = fake->config.writeback ? 1 : 0;
 }
 
@@ -271,16 +272,22 @@ void fake_device_needs_reset(struct fake_device *fake)
     }
 }
 
-void fake_device_set_capacity(struct fake_device *fake, uint64_t sectors)
+void fake_device_set_config(struct fake_device *fake, uint32_t offset, unsigned width,
+                            uint64_t value)
 {
-    fake->config.capacity_sectors = sectors;
-    for (unsigned i = 0; i < 8; i++) {
-        fake->config_space[i] = (uint8_t)(sectors >> 8 * i);
+    for (unsigned i = 0; i < width; i++) {
+        fake->config_space[offset + i] = (uint8_t)(value >> 8 * i);
     }
     fake->generation++;
     if ((fake->status & SK_VIRTIO_STATUS_DRIVER_OK) != 0) {
         fake_raise(fake, SK_VIRTIO_INTERRUPT_CONFIG);
     }
+}
+
+void fake_device_set_capacity(struct fake_device *fake, uint64_t sectors)
+{
+    fake->config.capacity_sectors = sectors;
+    fake_device_set_config(fake, 0, 8, sectors);
 }
 
 void fake_device_bad_sectors(struct fake_device *fake, uint64_t first, uint64_t count)

@@ -278,6 +278,7 @@ struct fake_device {
     uint32_t interrupt_status;
     uint32_t guest_page_bytes;
     uint64_t driver_capacity; /* as the driver last saw it */
+    uint64_t driver_capacity_most; /* the largest one that it saw since the reset */
     bool features_ok_read;
     bool reset_unseen;
     bool resetting;
@@ -331,6 +332,9 @@ void fake_device_interrupt(struct fake_device *fake, uint32_t bits);
 void fake_device_needs_reset(struct fake_device *fake);
 /* Another capacity, with a new generation and a config interrupt. */
 void fake_device_set_capacity(struct fake_device *fake, uint64_t sectors);
+/* The same for any field of the configuration space. */
+void fake_device_set_config(struct fake_device *fake, uint32_t offset, unsigned width,
+                            uint64_t value);
 /* Sectors that answer IOERR. */
 void fake_device_bad_sectors(struct fake_device *fake, uint64_t first, uint64_t count);
 /* What was not flushed is gone. */

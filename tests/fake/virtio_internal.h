@@ -62,6 +62,7 @@ extern const struct sk_mmio_ops fake_register_ops;
 
 /* virtio_config.c */
 void fake_config_fill(struct fake_device *fake);
+uint64_t fake_config_known_capacity(const struct fake_device *fake);
 uint32_t fake_config_read(struct fake_device *fake, uint64_t offset, unsigned width);
 void fake_config_write(struct fake_device *fake, uint64_t offset, unsigned width, uint32_t value);
 

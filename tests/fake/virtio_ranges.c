@@ -61,11 +61,12 @@ static void check_one(struct fake_device *fake, const struct kind *kind, const u
     uint64_t sector = sk_endian_load_le64(range);
     uint32_t count = sk_endian_load_le32(range + 8);
     uint32_t flags = sk_endian_load_le32(range + 12);
+    uint64_t capacity = fake_config_known_capacity(fake);
 
     if (count == 0 || count > sectors_max) {
         fake_violation(fake, "range of %u sectors, at most %u are allowed", count, sectors_max);
     }
-    if (sector > fake->driver_capacity || count > fake->driver_capacity - sector) {
+    if (sector > capacity || count > capacity - sector) {
         fake_violation(fake, "range beyond the capacity: sector %llu",
                        (unsigned long long)sector);
     }

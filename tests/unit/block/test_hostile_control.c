@@ -596,8 +596,8 @@ static void test_hostile_34__dies_under_load(void **state)
             assert_int_not_equal(rig.request[j].status, SK_OK);
         }
         fake_device_behave(rig.fake);
-        assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
         rig.env.on_wait = run_device;
+        assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
         rig.unsafe = 0; /* a dead device that reads as zero looks like one that was reset */
         rig_expect_works(&rig);
         rig_stop(&rig);

@@ -327,7 +327,7 @@ static void test_virtio_blk_interrupts__of_a_stopped_device_count_nothing(void *
     init(2, LINES_MAX, LINES_MAX, true);
     assert_int_equal(blk_rig_probe(&rig), SK_OK);
     assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_OK);
-    before = rig.queue->statistics.interrupts; /* of the identity */
+    before = rig.queue->statistics.interrupts;
     sk_block_stop(rig.disk, SK_ERR_IO);
     for (uint32_t i = 0; i < 3; i++) {
         assert_true(test_environment_interrupt(&rig.env, BLK_RIG_LINE + i));
@@ -335,7 +335,7 @@ static void test_virtio_blk_interrupts__of_a_stopped_device_count_nothing(void *
     assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
     assert_int_equal(many.interrupt_of[1], 2); /* told anew */
     assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_OK);
-    assert_int_equal(rig.queue->statistics.interrupts, before);
+    assert_int_equal(rig.queue->statistics.interrupts, before + 1); /* the identity's */
     expect_works();
     blk_rig_deinit(&rig);
 }
