@@ -413,6 +413,7 @@ int skblk_bench(struct skblk_call *call)
                     call->words[0]);
         return SKBLK_EXIT_USAGE;
     }
+    settings->resubmit = false; /* a figure with a restart in it says nothing */
     if (settings->queue_size < 2 * depth && settings->queue_size == 128) {
         settings->queue_size = depth > 128 ? 1024 : 256; /* as deep as what was asked for */
     }

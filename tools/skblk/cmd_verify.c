@@ -61,6 +61,7 @@ struct verify {
     uint64_t read;
     uint64_t failures;
     uint64_t findings[SKBLK_FINDING_COUNT];
+    int gone_code;         /* of a disk that cannot be brought back */
     enum sk_status status; /* the first failure that is not forgiven */
     uint64_t failed_at;
 };
@@ -183,8 +184,15 @@ static void await(struct verify *verify)
 {
     uint32_t completed_count = 0;
     enum sk_status status = sk_block_poll(verify->queue, 0, &completed_count);
+    int code = SKBLK_EXIT_OK;
 
-    if (completed_count == 0 && verify->call->settings.waiting != SKBLK_WAITING_POLL) {
+    if (verify->gone_code == SKBLK_EXIT_OK &&
+        !skblk_disk_revive(verify->call, &verify->disk, status, &code)) {
+        verify->gone_code = code;
+        for (uint32_t i = 0; i < verify->depth; i++) {
+            skblk_disk_cancel(&verify->disk, &verify->lanes[i].request);
+        }
+    } else if (completed_count == 0 && verify->call->settings.waiting != SKBLK_WAITING_POLL) {
         status = sk_block_wait(verify->queue, skblk_now_ns() + NAP_NS);
     }
     (void)status; /* each request has its own */
@@ -192,7 +200,8 @@ static void await(struct verify *verify)
 
 static bool goes_on(const struct verify *verify)
 {
-    return verify->status == SK_OK && !skblk_is_interrupted();
+    return verify->status == SK_OK && verify->gone_code == SKBLK_EXIT_OK &&
+           !skblk_is_interrupted();
 }
 
 static void settle(struct verify *verify)
@@ -325,6 +334,9 @@ static int finish(struct verify *verify)
 {
     int code = print_result(verify);
 
+    if (verify->gone_code != SKBLK_EXIT_OK) {
+        return verify->gone_code;
+    }
     if (verify->status != SK_OK) {
         return skblk_disk_failed(verify->call, "a request", verify->failed_at, verify->status);
     }

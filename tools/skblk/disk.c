@@ -37,6 +37,8 @@ static int open_disk(const struct skblk_call *call, const char *address, uint64_
     options.driver.queue_size = (uint32_t)settings->queue_size;
     options.driver.features = features_of(settings);
     options.driver.timeout_ns = settings->timeout_ns;
+    options.driver.recovery =
+        settings->resubmit ? SK_VIRTIO_BLK_RECOVERY_RESUBMIT : SK_VIRTIO_BLK_RECOVERY_FAIL;
     options.vhost_user.reconnect_ns = settings->reconnect_ns;
     options.process.write_log = write_log;
     options.process.log_context = out_disk; /* the command's, from here to close */
@@ -82,6 +84,31 @@ int skblk_disk_close(const struct skblk_call *call, struct skblk_disk *disk, int
         return skblk_exit_of(status);
     }
     return code;
+}
+
+bool skblk_disk_revive(const struct skblk_call *call, const struct skblk_disk *disk,
+                       enum sk_status polled, int *out_code)
+{
+    enum sk_status status;
+
+    if (polled != SK_ERR_BROKEN || !call->settings.resubmit) {
+        return true; /* requests have their own statuses */
+    }
+    status = sk_block_recover(disk->device, 0); /* waits for a back end that is gone */
+    if (status == SK_OK || status == SK_ERR_BUSY) {
+        return true;
+    }
+    skblk_error(call, "%s cannot be brought back: %s%s", disk->address, sk_status_text(status),
+                skblk_advice(SK_ERR_GONE));
+    *out_code = SKBLK_EXIT_TIMEOUT;
+    return false;
+}
+
+void skblk_disk_cancel(const struct skblk_disk *disk, struct sk_block_request *request)
+{
+    enum sk_status status = sk_block_cancel(sk_block_get_queue(disk->device, 0), request);
+
+    (void)status; /* one that is done already is as well */
 }
 
 uint64_t skblk_disk_bytes(const struct skblk_disk *disk)

@@ -206,6 +206,17 @@ int skblk_disk_open_beside(const struct skblk_call *call, const char *address,
 /* Returns `code`, or that of a failure to close. */
 int skblk_disk_close(const struct skblk_call *call, struct skblk_disk *disk, int code);
 
+/*
+ * For a poll's answer: if the disk was stopped by a fault and requests wait for
+ * its return, brings it back.  True: go on.  False: it cannot be had back, which
+ * was said; what waits must be cancelled, and *out_code is the command's exit code.
+ */
+bool skblk_disk_revive(const struct skblk_call *call, const struct skblk_disk *disk,
+                       enum sk_status polled, int *out_code);
+
+/* Takes a request back that waits for a disk that does not return. */
+void skblk_disk_cancel(const struct skblk_disk *disk, struct sk_block_request *request);
+
 /* Capacity in bytes. */
 uint64_t skblk_disk_bytes(const struct skblk_disk *disk);
 

@@ -375,12 +375,33 @@ static bool is_busy(const struct engine *engine)
     return false;
 }
 
-static void poll_disk(const struct skblk_end *end)
+/* What waits for a disk that does not return completes at the next poll. */
+static void give_up(struct engine *engine, const struct skblk_end *end, int code)
 {
-    if (is_disk(end)) {
-        enum sk_status status = sk_block_poll(sk_block_get_queue(end->disk->device, 0), 0, NULL);
+    bool reading = end == &engine->transfer->source;
 
-        (void)status; /* each request has its own */
+    fail(engine, code);
+    for (uint32_t i = 0; i < engine->depth; i++) {
+        struct lane *lane = &engine->lanes[i];
+
+        if (lane->state == (reading ? LANE_READING : LANE_WRITING)) {
+            skblk_disk_cancel(end->disk, &lane->request);
+        }
+    }
+}
+
+static void poll_disk(struct engine *engine, const struct skblk_end *end)
+{
+    int code = SKBLK_EXIT_OK;
+    enum sk_status status;
+
+    if (!is_disk(end)) {
+        return;
+    }
+    status = sk_block_poll(sk_block_get_queue(end->disk->device, 0), 0, NULL);
+    if (!is_failed(engine) &&
+        !skblk_disk_revive(engine->transfer->call, end->disk, status, &code)) {
+        give_up(engine, end, code);
     }
 }
 
@@ -415,8 +436,8 @@ static void run(struct engine *engine, struct skblk_progress *progress)
     while (is_busy(engine)) {
         engine->moved = false;
         drive_lanes(engine);
-        poll_disk(&engine->transfer->source);
-        poll_disk(&engine->transfer->target);
+        poll_disk(engine, &engine->transfer->source);
+        poll_disk(engine, &engine->transfer->target);
         if (engine->moved) {
             engine->moved_ns = skblk_now_ns();
         } else {
