@@ -248,6 +248,10 @@ struct sk_block_ops {
     enum sk_status (*cancel)(struct sk_block_queue *queue, struct sk_block_request *request);
     enum sk_status (*set_cache)(struct sk_block_device *device, enum sk_block_cache cache);
     const char *(*feature_name)(unsigned bit);
+    /* As submit, of requests linked by `next`; and completing such ones with an error. */
+    void (*submit_list)(struct sk_block_queue *queue, struct sk_block_request *first);
+    void (*refuse_list)(struct sk_block_queue *queue, struct sk_block_request *first,
+                        enum sk_status status);
 };
 
 /* One independent way to the device. */
@@ -255,8 +259,12 @@ struct sk_block_queue {
     const struct sk_block_ops *ops;
     struct sk_block_device *device;
     uint32_t index;
+    uint32_t detour;        /* what a submit goes through before the driver; 0: nothing */
     uint32_t latency_every; /* 0: nothing is timed */
     uint32_t latency_seen;
+    uint32_t batch_count;
+    struct sk_block_request *batch; /* collected, oldest first */
+    struct sk_block_request **batch_last;
     struct sk_block_statistics statistics;
     struct sk_block_latency latency;
 };
@@ -399,6 +407,31 @@ const char *sk_block_feature_name(const struct sk_block_device *device, unsigned
  */
 void sk_block_submit(struct sk_block_queue *queue, struct sk_block_request *const *requests,
                      uint32_t count);
+
+/*
+ * Begins a batch: requests that are submitted from now on are collected, and
+ * the device is told of none of them before the batch ends.  What was submitted
+ * before goes on, and so do poll, wait and the calls that wait for an answer,
+ * whose own requests are not collected.  SK_OK; SK_ERR_BUSY (a batch was begun
+ * already: nothing changed).
+ */
+SK_MUST_CHECK enum sk_status sk_block_batch_begin(struct sk_block_queue *queue);
+
+/* How many requests the batch has; 0 if none was begun.  They can be looked at, not changed. */
+uint32_t sk_block_batch_count(const struct sk_block_queue *queue);
+
+/*
+ * Ends the batch: its requests are submitted in order, and the device is told
+ * once.  Nothing happens if none was begun.  As sk_block_submit otherwise.
+ */
+void sk_block_batch_end(struct sk_block_queue *queue);
+
+/*
+ * Ends the batch without submitting it: its requests complete with
+ * SK_ERR_CANCELED at the next poll, and the device never sees them.  Nothing
+ * happens if none was begun.
+ */
+void sk_block_batch_abort(struct sk_block_queue *queue);
 
 /*
  * Completes up to `budget` requests (0: as many as the queue is deep).

@@ -3,7 +3,7 @@
 
 #include <skio/device_node.h>
 
-#include "block/block_latency.h"
+#include "block/block_batch.h"
 
 struct sk_block_device *sk_block_of_node(const struct sk_device_node *node)
 {
@@ -74,8 +74,8 @@ const char *sk_block_feature_name(const struct sk_block_device *device, unsigned
 void sk_block_submit(struct sk_block_queue *queue, struct sk_block_request *const *requests,
                      uint32_t count)
 {
-    if (queue->latency_every != 0) {
-        ski_block_latency_submit(queue, requests, count);
+    if (queue->detour != 0) {
+        ski_block_submit_by_detour(queue, requests, count);
         return;
     }
     queue->ops->submit(queue, requests, count);
@@ -104,6 +104,11 @@ void sk_block_stop(struct sk_block_device *device, enum sk_status reason)
 
 enum sk_status sk_block_cancel(struct sk_block_queue *queue, struct sk_block_request *request)
 {
+    if (ski_block_batch_remove(queue, request)) {
+        request->next = NULL;
+        queue->ops->refuse_list(queue, request, SK_ERR_CANCELED);
+        return SK_OK;
+    }
     return queue->ops->cancel(queue, request);
 }
 

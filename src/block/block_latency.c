@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "block/block_latency.h"
 
+#include "block/block_batch.h"
+
 #include <skio/checked.h>
 
 #include "memory/bits.h"
@@ -13,6 +15,8 @@ enum sk_status sk_block_set_latency(struct sk_block_queue *queue, uint32_t every
     if (every != 0) {
         queue->latency = (struct sk_block_latency){ .count = 0 };
     }
+    queue->detour &= ~SKI_BLOCK_DETOUR_TIME;
+    queue->detour |= every != 0 ? SKI_BLOCK_DETOUR_TIME : 0;
     queue->latency_seen = 0;
     queue->latency_every = every;
     return SK_OK;
@@ -43,8 +47,8 @@ static uint64_t now(const struct sk_block_queue *queue)
 }
 
 /* A mark that a caller left in a request counts for nothing. */
-void ski_block_latency_submit(struct sk_block_queue *queue,
-                              struct sk_block_request *const *requests, uint32_t count)
+void ski_block_latency_mark(struct sk_block_queue *queue,
+                            struct sk_block_request *const *requests, uint32_t count)
 {
     uint32_t mask = queue->latency_every - 1; /* a power of two: the count may wrap */
     uint64_t time = 0;
@@ -57,7 +61,6 @@ void ski_block_latency_submit(struct sk_block_queue *queue,
             requests[i]->started_ns = time;
         }
     }
-    queue->ops->submit(queue, requests, count);
 }
 
 void ski_block_latency_end(struct sk_block_queue *queue, const struct sk_block_request *request)

@@ -20,9 +20,9 @@
 /* Counts one time. */
 void ski_block_latency_add(struct sk_block_latency *latency, uint64_t ns);
 
-/* Submits, with some of the requests marked. */
-void ski_block_latency_submit(struct sk_block_queue *queue,
-                              struct sk_block_request *const *requests, uint32_t count);
+/* Marks some of the requests that are being submitted. */
+void ski_block_latency_mark(struct sk_block_queue *queue,
+                            struct sk_block_request *const *requests, uint32_t count);
 
 /* Takes the mark away; SKI_BLOCK_AFTER_TIME if there was one. */
 static inline uint8_t ski_block_latency_take(const struct sk_block_queue *queue,

@@ -2,6 +2,8 @@
 /* Reads and writes of any memory, on top of requests: map, submit, wait, unmap. */
 #include "block/block_sync.h"
 
+#include "block/block_batch.h"
+
 #include <skio/checked.h>
 
 /* What one request moves at most: pages that are nobody's neighbours still fit the list. */
@@ -36,7 +38,7 @@ enum sk_status ski_block_run(struct sk_block_queue *queue, struct ski_block_wait
     }
     request->deadline_ns = deadline_ns;
     request->complete = wake;
-    sk_block_submit(queue, &request, 1);
+    ski_block_submit_now(queue, &request, 1);
     for (;;) {
         enum sk_status status = sk_block_poll(queue, 0, NULL);
 

@@ -3,6 +3,7 @@
 #include "block/virtio_blk.h"
 
 #include "base/bytes.h"
+#include "block/block_batch.h"
 
 /* What the I/O buffer is aligned to: rings of a legacy device want pages. */
 #define BUFFER_ALIGNMENT 4096u
@@ -269,6 +270,7 @@ enum sk_status ski_blk_remove(struct sk_device_node *node)
     blk->removing = true;
     status = ski_blk_quiesce(blk, SK_ERR_GONE, blk->options.control_timeout_ns);
     for (uint32_t i = 0; i < blk->queue_count; i++) {
+        ski_block_batch_refuse(&blk->queues[i].queue, SK_ERR_GONE);
         (void)ski_blk_finish_refused(&blk->queues[i], UINT32_MAX);
     }
     (void)close(blk);

@@ -10,6 +10,7 @@
  *   virtio_blk_settle.c  what becomes of requests when the device was stopped
  *   virtio_blk_queue.c   the short way of the usual request: submit and poll
  *   virtio_blk_rest.c    all that leaves it
+ *   virtio_blk_list.c    batches of them
  *   virtio_blk_wait.c    sleeping until poll has something to do
  *   virtio_blk_check.c   which requests are accepted
  *   virtio_blk_part.c    cutting requests into parts
@@ -405,6 +406,9 @@ enum sk_status ski_blk_poll_split(struct sk_block_queue *face, uint32_t budget,
                                   uint32_t *out_completed);
 enum sk_status ski_blk_poll_packed(struct sk_block_queue *face, uint32_t budget,
                                    uint32_t *out_completed);
+void ski_blk_submit_list(struct sk_block_queue *face, struct sk_block_request *first);
+void ski_blk_refuse_list(struct sk_block_queue *face, struct sk_block_request *first,
+                         enum sk_status status);
 enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns);
 enum sk_status ski_blk_arm(struct sk_block_queue *face);
 enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_ns);

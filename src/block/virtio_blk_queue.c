@@ -195,21 +195,18 @@ SKI_APART static void submit_rest_packed(struct ski_blk_queue *queue,
     submit_rest(queue, requests, count, true);
 }
 
-/*
- * What waits is not overtaken: it waits for a slot, or (on a disk with zones)
- * for another part, and then no request is usual.
- */
+/* What waits is not overtaken. */
 SKI_INLINE void submit(struct sk_block_queue *face, struct sk_block_request *const *requests,
                        uint32_t count, bool packed)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
-    bool ready = ski_blk_is_ready(queue);
+    bool usual = ski_blk_is_ready(queue) && queue->waiting == NULL;
 
     if (count == 0) {
         return;
     }
     do {
-        if (!ready || queue->free_count == 0 || !start_simple(queue, *requests, packed)) {
+        if (!usual || queue->free_count == 0 || !start_simple(queue, *requests, packed)) {
             if (packed) {
                 submit_rest_packed(queue, requests, count);
             } else {

@@ -261,8 +261,10 @@ static void stop_device(struct sk_block_device *device, enum sk_status reason)
 #define OPS(kind)                                                                              \
     {                                                                                          \
         .submit = ski_blk_submit_##kind, .poll = ski_blk_poll_##kind, .wait = ski_blk_wait,    \
-        .arm = ski_blk_arm, .recover = ski_blk_recover, .stop = stop_device, .cancel = ski_blk_cancel,             \
-        .set_cache = ski_blk_set_cache, .feature_name = sk_virtio_blk_feature_name             \
+        .arm = ski_blk_arm, .recover = ski_blk_recover, .stop = stop_device,                   \
+        .cancel = ski_blk_cancel, .set_cache = ski_blk_set_cache,                              \
+        .feature_name = sk_virtio_blk_feature_name, .submit_list = ski_blk_submit_list,        \
+        .refuse_list = ski_blk_refuse_list                                                     \
     }
 
 const struct sk_block_ops ski_blk_split_ops = OPS(split);
