@@ -210,22 +210,29 @@ static enum sk_status ask_status(struct sk_vhost_user *vu, uint32_t *out_status)
 
 static enum sk_status get_status_locked(struct sk_vhost_user *vu, uint32_t *out_status)
 {
+    enum sk_status status = SK_OK;
+
     if (vu->phase == SKI_VHOST_USER_DRAINING) {
         ski_vhost_user_drain(vu);
+    } else if (vu->phase == SKI_VHOST_USER_AGREED || vu->phase == SKI_VHOST_USER_RUNNING) {
+        status = ask_status(vu, out_status);
     }
     switch (atomic_load(&vu->phase)) {
     case SKI_VHOST_USER_AGREED:
     case SKI_VHOST_USER_RUNNING:
-        return ask_status(vu, out_status);
+        return status;
     case SKI_VHOST_USER_FAILED:
         return SK_ERR_BROKEN;
     case SKI_VHOST_USER_DRAINING:
         /* After the driver's reset: not done yet.  Before it: the driver has to know. */
         *out_status = SK_VIRTIO_STATUS_DEVICE_NEEDS_RESET;
         return vu->status == 0 ? SK_OK : SK_ERR_BROKEN;
-    default:
+    case SKI_VHOST_USER_LOST:
         *out_status = vu->status;
         return SK_OK;
+    default: /* CLOSED: nobody is there, which is as quiet as it gets */
+        *out_status = 0;
+        return vu->status == 0 ? SK_OK : SK_ERR_BROKEN;
     }
 }
 
