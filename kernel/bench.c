@@ -127,6 +127,16 @@ static void look_for_break(struct bench_worker *worker)
     }
 }
 
+/* A stopped disk: nobody recovers it meanwhile, so nothing waits for that. */
+static void give_up(struct bench_worker *worker)
+{
+    for (uint64_t i = 0; i < worker->plan->depth; i++) {
+        enum sk_status status = sk_block_cancel(worker->queue, &worker->lanes[i].request);
+
+        (void)status; /* what was not waiting ends by itself */
+    }
+}
+
 /* Sleeps before it looks: a queue that has something answers at once.  False: nothing came. */
 static bool look(struct bench_worker *worker)
 {
@@ -138,6 +148,9 @@ static bool look(struct bench_worker *worker)
     }
     (void)status; /* poll says what happened, in the requests' statuses */
     status = sk_block_poll(worker->queue, 0, &completed);
+    if (status != SK_OK) {
+        give_up(worker);
+    }
     return completed != 0;
 }
 

@@ -103,7 +103,7 @@ static void take(struct job *job, unsigned index)
     struct lane *lane = &job->lanes[index];
     const uint8_t *data = sk_io_buffer_data(&job->buffer);
 
-    disk_await(&job->disk, &lane->done);
+    disk_await(&job->disk, &lane->request, &lane->done);
     job->in_doubt |= lane->request.status == SK_ERR_IN_DOUBT;
     if (lane->request.status != SK_OK && !job->stopped) {
         disk_report("hash", "read", lane->request.sector, lane->request.status);

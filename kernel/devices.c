@@ -67,6 +67,8 @@ static enum sk_status add_drivers(void)
     settings.disk.refuse_legacy = !settings.legacy;
     settings.disk.queue_count = settings.queues != 0 ? settings.queues : harts_found();
     settings.disk.timeout_ns = settings.timeout_ms * NS_PER_MS;
+    settings.disk.recovery = settings.resubmit ? SK_VIRTIO_BLK_RECOVERY_RESUBMIT
+                                               : SK_VIRTIO_BLK_RECOVERY_FAIL;
     status = sk_device_manager_add_driver(&devices, &plic);
     if (status == SK_OK) {
         status = sk_device_manager_add_driver(&devices, &ns16550a_driver);

@@ -114,7 +114,7 @@ void disk_buffer_done(struct sk_io_buffer *buffer, bool in_doubt)
     (void)status; /* logged where it happened */
 }
 
-void disk_await(struct disk *disk, const bool *done)
+void disk_await(struct disk *disk, struct sk_block_request *request, const bool *done)
 {
     for (;;) {
         uint32_t completed = 0;
@@ -123,7 +123,9 @@ void disk_await(struct disk *disk, const bool *done)
         if (*done) {
             return;
         }
-        if (completed == 0 && status == SK_OK) {
+        if (status != SK_OK) {
+            status = sk_block_cancel(disk->queue, request);
+        } else if (completed == 0) {
             status = sk_block_wait(disk->queue, arch_now_ns() + NAP_NS);
         }
     }

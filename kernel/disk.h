@@ -38,8 +38,11 @@ bool disk_buffer(const struct disk *disk, const char *command, struct sk_io_buff
 /* Gives it back; `in_doubt`: the disk may still write it, so it is lost on purpose. */
 void disk_buffer_done(struct sk_io_buffer *buffer, bool in_doubt);
 
-/* Completes requests until *done, sleeping between. */
-void disk_await(struct disk *disk, const bool *done);
+/*
+ * Completes requests until *done, which `request` brings about, sleeping
+ * between.  On a disk that was stopped it does not wait for a recovery.
+ */
+void disk_await(struct disk *disk, struct sk_block_request *request, const bool *done);
 
 /* Reads the first sector and says when it was there.  False: no disk, or an empty one; or it failed (said). */
 bool disk_first_sector(uint64_t *out_ns);

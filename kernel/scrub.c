@@ -168,26 +168,47 @@ static void look(struct scrub *scrub)
     }
 }
 
+/* Nobody recovers the device: what waits for that shall not. */
+static void give_up(struct scrub *scrub)
+{
+    scrub->stopped = true;
+    for (uint64_t i = 0; i < scrub->plan->depth; i++) {
+        struct scrub_lane *lane = &scrub->lanes[i];
+
+        if (lane->state == SCRUB_LANE_BUSY) {
+            enum sk_status status = sk_block_cancel(lane->queue, &lane->request);
+
+            (void)status; /* what was not waiting ends by itself */
+        }
+    }
+}
+
 /* A device that was stopped: brought back, or the end. */
 static void mend(struct scrub *scrub)
 {
     enum sk_block_state state = sk_block_get_state(scrub->disk.device);
     enum sk_status status;
 
-    if (state == SK_BLOCK_STATE_READY || state == SK_BLOCK_STATE_RESETTING || scrub->stopped) {
+    if (state == SK_BLOCK_STATE_READY || state == SK_BLOCK_STATE_RESETTING) {
+        return;
+    }
+    if (scrub->stopped) {
+        give_up(scrub);
         return;
     }
     if (!scrub->plan->retry || scrub->recoveries == RECOVERIES_MAX) {
         console_print("%s: stopped, the disk is %s; bring it back with: recover\n", scrub->name,
                       sk_block_state_name(state));
-        scrub->stopped = true;
+        give_up(scrub);
         return;
     }
     scrub->recoveries++; /* the only hart: nobody else may use a queue meanwhile */
     status = sk_block_recover(scrub->disk.device, RECOVER_NS);
     console_print("%s: the disk was stopped with %lu extents durable; recovered: %s\n", scrub->name,
                   scrub->durable, status == SK_OK ? "yes" : sk_status_text(status));
-    scrub->stopped |= status != SK_OK;
+    if (status != SK_OK) {
+        give_up(scrub);
+    }
 }
 
 static void set_limit(struct scrub *scrub)

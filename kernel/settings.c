@@ -55,6 +55,8 @@ static const struct setting {
     { "timeout", NUMBER, &settings.timeout_ms, 0, "MS: longest time of one request (10000)" },
     { "latency", POWER, &settings.latency_every, 0,
       "N: every how manieth request is timed for stats, a power of two; 0: none (64)" },
+    { "resubmit", SWITCH, &settings.resubmit, 0,
+      "on|off: a stopped disk's requests wait for its recovery (off)" },
     { "irq", SWITCH, &settings.interrupts, 0, "on|off: interrupts of devices (on)" },
     { "log", LEVEL, NULL, 0, "error|warning|info|debug (warning)" },
 };

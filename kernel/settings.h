@@ -15,6 +15,7 @@ struct settings {
     uint32_t latency_every;            /* of how many requests one is timed; a power of two */
     bool legacy;                       /* drive legacy devices too */
     bool interrupts;                   /* false: drivers are polled */
+    bool resubmit;                     /* requests wait for a recovery of their disk */
 };
 
 extern struct settings settings;

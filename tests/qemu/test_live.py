@@ -251,6 +251,37 @@ def test_overdue__the_guest_stops_the_disk_and_recovers_it_itself(folder):
     assert load.check(run) == load.count
 
 
+def test_overdue__requests_wait_for_the_recovery(folder):
+    """With resubmit=on the recovery brings back what was in flight: none of it fails."""
+    load = Load(folder, "resubmitted", 15, 5000, "16 64 retry")
+    with Guest("timeout=500 resubmit=on " + load.command + "stats; poweroff",
+               throttled(load.image)) as guest:
+        guest.wait("extents are durable")
+        set_limit(guest, 1)
+        guest.wait(r"no answer for a \w+ of \d+ bytes at sector \d+")
+        guest.wait(r"the disk was stopped with \d+ extents durable; recovered: yes")
+        set_limit(guest, 0)
+        run = guest.leave().left(0)
+    run.has(DONE + r".* recoveries [1-9]")
+    run.has_not(r"^ +failed: ")
+    assert load.check(run) == load.count
+
+
+def test_overdue__nobody_waits_for_a_recovery_that_does_not_come(folder):
+    for command in ("scrub 17 5000 16 64", "bench read 4096 16 60", "hash; hash; hash; hash"):
+        image = Image(folder, SECTORS * SECTOR, command)
+        with Guest("timeout=500 resubmit=on", throttled(image)) as guest:
+            guest.wait("first sector")
+            set_limit(guest, 1)
+            guest.type(command)
+            guest.wait(r"no answer for a \w+ of \d+ bytes at sector \d+")
+            set_limit(guest, 0)
+            guest.type("recover")
+            guest.wait("recover: done, the disk is ready")
+            guest.type("poweroff 0")
+            guest.leave().left(0)
+
+
 def check_twice(first, second, before, after):
     """The image `after` holds what `second` wrote, and elsewhere what `first` may have written."""
     between = bytearray(after)
