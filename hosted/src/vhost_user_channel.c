@@ -132,6 +132,9 @@ static enum sk_status fail(struct sk_vhost_user *vu, uint32_t request, enum sk_s
 {
     const char *name = ski_vhost_user_request_name(request);
 
+    if (status == SK_ERR_GONE && vu->resuming) {
+        return end(vu, status); /* it is looked for further; the end of that is said */
+    }
     if (status == SK_ERR_GONE) {
         ski_vhost_user_say(vu, "the back end closed the connection at %s", name);
     } else if (status == SK_ERR_TIMEOUT) {
@@ -157,8 +160,10 @@ static enum sk_status expect_silence(struct sk_vhost_user *vu, uint32_t request)
         return end(vu, SK_ERR_MALFORMED);
     }
     if (length == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
-        ski_vhost_user_say(vu, "the back end closed the connection before %s",
-                           ski_vhost_user_request_name(request));
+        if (!vu->resuming) {
+            ski_vhost_user_say(vu, "the back end closed the connection before %s",
+                               ski_vhost_user_request_name(request));
+        }
         return end(vu, SK_ERR_GONE);
     }
     return SK_OK;
