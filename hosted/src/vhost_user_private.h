@@ -8,7 +8,8 @@
  *   vhost_user_session.c    what is said: agree, start, stop
  *   vhost_user_resume.c     where a ring stands whose back end died
  *   vhost_user_service.c    the thread: what the back end says by itself, reconnecting
- *   vhost_user_transport.c  the virtio transport, opening and closing
+ *   vhost_user_transport.c  the virtio transport: what the driver calls
+ *   vhost_user_open.c       opening, closing, what is known of a connection
  *   vhost_user_disk.c       a disk in one call
  *
  * The life of a connection is one phase, changed with the lock held:
@@ -246,6 +247,16 @@ enum sk_status ski_vhost_user_resume_base(const struct sk_vhost_user *vu, uint32
 
 /* True if a stopped ring has nothing outstanding; `base` is what GET_VRING_BASE answered. */
 bool ski_vhost_user_is_idle(const struct sk_vhost_user *vu, uint32_t index, uint32_t base);
+
+/* ---- vhost_user_transport.c -------------------------------------------------------------- */
+
+extern const struct sk_virtio_transport_ops ski_vhost_user_ops;
+
+/* One attempt to connect and to agree; SK_OK: AGREED.  Its failure is said if it `talks`. */
+enum sk_status ski_vhost_user_connect_once(struct sk_vhost_user *vu, bool talks);
+
+/* What the driver is told of an end of the connection: it has one word for all. */
+enum sk_status ski_vhost_user_for_driver(enum sk_status status);
 
 /* ---- vhost_user_service.c ---------------------------------------------------------------- */
 

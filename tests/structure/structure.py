@@ -331,10 +331,10 @@ def check_headers_alone(root):
 DECLARATION = re.compile(r"\b(sk_[a-z0-9_]+)\s*\(")
 
 
-def public_functions(root):
+def public_functions(root, patterns=("include/skio/*.h",)):
     """{function: header} of what public headers declare or define."""
     found = {}
-    for path, name in files(root, "include/skio/*.h"):
+    for path, name in files(root, *patterns):
         text = re.sub(r"^\s*#(?:\\\n|[^\n])*", "", without_comments(path.read_text()), flags=re.M)
         depth = 0
         for line in text.splitlines():
@@ -371,6 +371,21 @@ def check_public_functions_exist(root):
             for function, header in public_functions(root).items()
             if function not in defined
             and not re.search(r"static inline [^;{}]*\b%s\(" % function, inline)]
+
+
+def check_hosted_functions_exist_and_are_tested(root):
+    """Each function of hosted/'s public headers is defined there, and called in a test of it."""
+    tests = "\n".join(without_comments(path.read_text())
+                      for path, _ in files(root, "tests/hosted/*.c"))
+    called = set(re.findall(r"\bsk_[a-z0-9_]+\b", tests))
+    source = "\n".join(path.read_text() for path, _ in files(root, "hosted/src/*.c"))
+    problems = []
+    for function, header in public_functions(root, ("hosted/include/*/*.h",)).items():
+        if not re.search(r"^[A-Za-z][^;{}=]*\b%s\([^;{}]*\)\s*\{" % function, source, re.M):
+            problems.append("%s: %s is defined nowhere" % (header, function))
+        elif function not in called:
+            problems.append("%s: %s is in no test" % (header, function))
+    return problems
 
 
 # --- the text of the sources ----------------------------------------------------------------
@@ -657,6 +672,9 @@ FAULTS = {
     ],
     "public_functions_exist": [
         added("include/skio/log.h", "int sk_log_fault(void);\n"),
+    ],
+    "hosted_functions_exist_and_are_tested": [
+        added("hosted/include/skio_hosted/process.h", "int sk_process_fault(void);\n"),
     ],
     "one_door": [
         added("src/virtio/fault.c", SOURCE + "static volatile int *there;\n"),
