@@ -42,7 +42,7 @@ static const struct setting {
     const char *help;
 } table[] = {
     { "legacy", SWITCH, &settings.legacy, 0, "on|off: drive legacy virtio devices (on)" },
-    { "queue", NUMBER, &settings.disk.queue_size, 0, "N: ring entries, a power of two (128)" },
+    { "queue", NUMBER, &settings.disk.queue_size, 0, "N: ring entries, 2 to 32768 (128)" },
     { "queues", NUMBER, &settings.queues, 0,
       "N: queues of a disk, where it has as many (one for each hart)" },
     { "segments", NUMBER, &settings.disk.segment_count, 0, "N: pieces of one request (16)" },

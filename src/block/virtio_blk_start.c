@@ -2,6 +2,8 @@
 /* Memory layout and start of the virtio block driver. */
 #include "block/virtio_blk_slot.h"
 
+#include <skio/checked.h>
+
 #include "base/bytes.h"
 #include "block/block_watch.h"
 
@@ -24,7 +26,7 @@ enum sk_status ski_blk_check_options(const struct sk_virtio_blk_options *options
     uint32_t size = options->queue_size;
 
     if (options->queue_count < 1 || options->queue_count > SK_VIRTIO_BLK_QUEUES_MAX ||
-        size < 4 || size > SKI_RING_SIZE_MAX || (size & (size - 1)) != 0 ||
+        size < SK_VIRTIO_BLK_QUEUE_SIZE_MIN || size > SKI_RING_SIZE_MAX ||
         options->segment_count < 1 || options->segment_count > 254 ||
         options->timeout_ns == 0 || options->control_timeout_ns == 0) {
         return SK_ERR_INVALID;
@@ -87,13 +89,11 @@ void ski_blk_memory_for(const struct sk_virtio_blk_options *options,
 /* The largest size that neither the options nor the device exceed; a power of two if split. */
 static uint32_t choose_size(const struct ski_blk *blk, uint32_t max)
 {
-    uint32_t size = blk->options.queue_size;
+    uint32_t size = blk->options.queue_size < max ? blk->options.queue_size : max;
 
-    if (ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_RING_PACKED)) {
-        return size < max ? size : max;
-    }
-    while (size > max) {
-        size /= 2;
+    while (!ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_RING_PACKED) &&
+           !sk_checked_is_power_of_two(size)) {
+        size &= size - 1; /* without its lowest bit */
     }
     return size;
 }
@@ -107,6 +107,9 @@ static enum sk_status choose_chains(struct ski_blk_queue *queue, const struct sk
     uint32_t longest = size < 3 ? 0 : size - SKI_BLK_CHAIN_FIXED; /* 2.7.5: chain <= queue size */
 
     queue->indirect = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_INDIRECT_DESC);
+    if (queue->indirect && size == 2) {
+        longest = 1; /* no request is shorter: devices that offer such a queue take its table */
+    }
     if (!queue->indirect && segments > 1) {
         /* Several requests in flight are worth more than long ones. */
         uint32_t share = size / 16 > SKI_BLK_CHAIN_FIXED + 1 ? size / 16 - SKI_BLK_CHAIN_FIXED : 1;

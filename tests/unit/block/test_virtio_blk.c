@@ -195,8 +195,8 @@ static void test_virtio_blk_probe__options_out_of_range_are_invalid(void **state
     static const struct {
         uint32_t count, size, segments;
     } bad[] = {
-        { 0, 128, 16 }, { 65, 128, 16 }, { 1, 0, 16 },    { 1, 2, 16 },  { 1, 100, 16 },
-        { 1, 65536, 1 }, { 1, 128, 0 },   { 1, 128, 255 },
+        { 0, 128, 16 }, { 65, 128, 16 }, { 1, 0, 16 }, { 1, 1, 16 },
+        { 1, 65536, 1 }, { 1, 32769, 1 }, { 1, 128, 0 }, { 1, 128, 255 },
     };
 
     (void)state;
