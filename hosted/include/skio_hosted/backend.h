@@ -8,7 +8,8 @@
  *
  * Several front ends may be connected at a time.  Each has queues of its own and sees
  * the same disk; a write that was answered to one is seen by all.  What they
- * agree on among themselves is their business, as with any shared disk.
+ * agree on among themselves is their business, as with any shared disk.  One
+ * that comes back is served when what it left behind is at rest.
  *
  * A back end has one thread that listens, one for the messages of each
  * connection, and worker_count threads that do the work: queue q of the nth
