@@ -33,7 +33,7 @@ FACTORS = {
     "event_idx": ("on", "off"),
     "wait": ("irq", "poll"),
     "queues": (1, 2),
-    "size": (16, 256, 1024),
+    "size": (2, 3, 16, 256, 1024),
     "block": (512, 4096),
     "cache": ("on", "off"),
     "access": ("write", "read-only"),
@@ -43,6 +43,10 @@ FACTORS = {
 NOT_EXISTING = (
     ("a legacy device has no packed ring",
      lambda row: row["transport"] == "mmio-legacy" and row["ring"] == "packed"),
+    ("the size of a split ring is a power of two",
+     lambda row: row["ring"] == "split" and row["size"] == 3),
+    ("without tables header, data and status need three entries",
+     lambda row: row["indirect"] == "off" and row["size"] == 2),
 )
 
 SECTORS = 4096
