@@ -2,6 +2,7 @@
 /* A disk over vhost-user with all that it needs: process, memory, transport, node, driver. */
 #include <skio_hosted/vhost_user.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,9 @@ struct sk_vhost_user_disk {
     struct sk_io_buffer buffer; /* the driver's */
     void *driver_memory;
     bool probed;
-    bool opening;
-    char *error; /* the first error line while it opens is what people want to know */
+    pthread_mutex_t lock; /* of the two below: the transport's thread logs, too */
+    bool opening;         /* this disk, or one that shares its process */
+    char error[SK_VHOST_USER_ERROR_BYTES]; /* the first error line of that: people want to know */
 };
 
 /* ---- Log --------------------------------------------------------------------------------- */
@@ -28,9 +30,11 @@ static void write_log(void *context, enum sk_log_level level, const char *line)
     struct sk_vhost_user_disk *disk = context;
     const struct sk_process_options *own = &disk->options.process;
 
+    (void)pthread_mutex_lock(&disk->lock);
     if (disk->opening && level == SK_LOG_ERROR && disk->error[0] == '\0') {
-        (void)snprintf(disk->error, SK_VHOST_USER_ERROR_BYTES, "%s", line);
+        (void)snprintf(disk->error, sizeof(disk->error), "%s", line);
     }
+    (void)pthread_mutex_unlock(&disk->lock);
     if (level > own->log_level) {
         return;
     }
@@ -155,8 +159,19 @@ static enum sk_status close_parts(struct sk_vhost_user_disk *disk)
         return SK_ERR_IN_DOUBT;
     }
     free(disk->driver_memory);
+    (void)pthread_mutex_destroy(&disk->lock);
     free(disk);
     return SK_OK;
+}
+
+static void listen_for_errors(struct sk_vhost_user_disk *listens, bool opening)
+{
+    (void)pthread_mutex_lock(&listens->lock);
+    listens->opening = opening;
+    if (opening) {
+        listens->error[0] = '\0';
+    }
+    (void)pthread_mutex_unlock(&listens->lock);
 }
 
 static void explain(char *out_error, const char *address, enum sk_status status)
@@ -191,15 +206,17 @@ enum sk_status sk_vhost_user_disk_open(const char *address,
     }
     disk->options = options == NULL ? defaults : *options;
     listens = disk->options.shares != NULL ? disk->options.shares : disk;
-    listens->error = out_error;
-    listens->opening = true;
+    (void)pthread_mutex_init(&disk->lock, NULL);
+    listen_for_errors(listens, true);
     status = open_parts(disk, address, out_error);
-    listens->opening = false;
-    listens->error = NULL;
+    listen_for_errors(listens, false);
     if (status == SK_OK) {
         *out_disk = disk;
         out_error[0] = '\0';
         return SK_OK;
+    }
+    if (out_error[0] == '\0') {
+        (void)snprintf(out_error, SK_VHOST_USER_ERROR_BYTES, "%s", listens->error);
     }
     explain(out_error, address, status);
     (void)close_parts(disk);
