@@ -337,6 +337,40 @@ static void test_backend_stopped__ring_begins_anew_with_the_same_record(void **s
     }
 }
 
+/* It dies between publishing and its interrupt; who sleeps on that is woken by the next one. */
+static void test_backend_killed__before_its_interrupt_wakes_the_sleeper(void **state)
+{
+    (void)state;
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        struct front_queue *queue = &front.queues[0];
+        struct pollfd fd = { .fd = queue->call, .events = POLLIN };
+        uint64_t count;
+
+        backend.faults[0] = "die-committed";
+        backend_process_start(&backend);
+        begin(kinds[kind]);
+        (void)!read(queue->call, &count, sizeof(count));
+        if (queue->packed) {
+            assert_false(ski_ring_packed_interrupts_on(&queue->packed_ring));
+        } else {
+            assert_false(ski_ring_split_interrupts_on(&queue->split));
+        }
+        submit(0);
+        front_end_publish(queue);
+        assert_true(backend_process_died(&backend));
+        assert_int_equal(poll(&fd, 1, 0), 0); /* asleep */
+        backend.faults[0] = NULL;
+        backend_process_start(&backend);
+        resume(kinds[kind]);
+        assert_int_equal(poll(&fd, 1, 20000), 1);
+        finish_all();
+        front_end_disconnect(&front);
+        backend_process_stop(&backend);
+        (void)close(front.record_fd);
+        front.record_fd = -1;
+    }
+}
+
 /* Rings that are shorter than the record's longest. */
 static void test_backend_record__serves_shorter_rings(void **state)
 {
@@ -369,6 +403,7 @@ int main(int argc, char **argv)
         TEST(test_backend_killed__with_shuffled_requests_nothing_is_lost),
         TEST(test_backend_killed__at_random_100_times_nothing_is_lost),
         TEST(test_backend_killed__polling_at_random_nothing_is_lost),
+        TEST(test_backend_killed__before_its_interrupt_wakes_the_sleeper),
         TEST(test_backend_left__front_end_comes_back_and_goes_on),
         TEST(test_backend_stopped__ring_begins_anew_with_the_same_record),
         TEST(test_backend_record__serves_shorter_rings),
