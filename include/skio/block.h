@@ -248,6 +248,7 @@ struct sk_block_ops {
     enum sk_status (*cancel)(struct sk_block_queue *queue, struct sk_block_request *request);
     enum sk_status (*set_cache)(struct sk_block_device *device, enum sk_block_cache cache);
     const char *(*feature_name)(unsigned bit);
+    enum sk_status (*reset_queue)(struct sk_block_queue *queue);
     /* As submit, of requests linked by `next`; and completing such ones with an error. */
     void (*submit_list)(struct sk_block_queue *queue, struct sk_block_request *first);
     void (*refuse_list)(struct sk_block_queue *queue, struct sk_block_request *first,
@@ -478,6 +479,19 @@ SK_MUST_CHECK enum sk_status sk_block_arm(struct sk_block_queue *queue);
  */
 SK_MUST_CHECK enum sk_status sk_block_cancel(struct sk_block_queue *queue,
                                              struct sk_block_request *request);
+
+/*
+ * Takes all of a queue's requests back from the device, while its other queues
+ * go on: the queue is reset, which waits at most the driver's control timeout,
+ * and given to the device again.  What the device had and did not answer
+ * completes with SK_ERR_BROKEN at the next poll; what waits goes to the device
+ * then.  SK_OK; SK_ERR_UNSUPPORTED (the device or its transport cannot:
+ * nothing changed); SK_ERR_BUSY (called from `complete`, or somebody else
+ * controls the device: nothing changed); SK_ERR_BROKEN, SK_ERR_IN_DOUBT or
+ * SK_ERR_GONE (the device is stopped).  SK_ERR_TIMEOUT (the reset did not end)
+ * and any other: the device was stopped, as by a fault.
+ */
+SK_MUST_CHECK enum sk_status sk_block_reset_queue(struct sk_block_queue *queue);
 
 /*
  * Stops the device, as a fault would: a reset, and every request at the device

@@ -116,6 +116,15 @@ struct sk_virtio_transport_ops {
      */
     enum sk_status (*look)(struct sk_virtio_transport *transport);
 
+    /*
+     * 2.6.1, with RING_RESET.  Resets a queue that is enabled, and waits until
+     * the device uses none of its memory any more; it can be enabled again then.
+     * SK_OK; SK_ERR_TIMEOUT (not done after `timeout_ns`: the device may still use
+     * its memory).  NULL: the transport cannot, and the feature is not accepted.
+     */
+    enum sk_status (*reset_queue)(struct sk_virtio_transport *transport, uint32_t index,
+                                  uint64_t timeout_ns);
+
     /* 2.9.  `data` is what NOTIFICATION_DATA asks for, or the queue's index. */
     void (*notify)(struct sk_virtio_transport *transport, uint32_t data);
 

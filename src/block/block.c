@@ -97,6 +97,11 @@ enum sk_status sk_block_arm(struct sk_block_queue *queue)
     return queue->ops->arm(queue);
 }
 
+enum sk_status sk_block_reset_queue(struct sk_block_queue *queue)
+{
+    return queue->ops->reset_queue(queue);
+}
+
 void sk_block_stop(struct sk_block_device *device, enum sk_status reason)
 {
     device->ops->stop(device, reason);

@@ -11,6 +11,7 @@
  *   virtio_blk_queue.c   the short way of the usual request: submit and poll
  *   virtio_blk_rest.c    all that leaves it
  *   virtio_blk_list.c    batches of them
+ *   virtio_blk_reset.c   a queue that is reset alone
  *   virtio_blk_wait.c    sleeping until poll has something to do
  *   virtio_blk_check.c   which requests are accepted
  *   virtio_blk_part.c    cutting requests into parts
@@ -406,6 +407,7 @@ enum sk_status ski_blk_poll_split(struct sk_block_queue *face, uint32_t budget,
                                   uint32_t *out_completed);
 enum sk_status ski_blk_poll_packed(struct sk_block_queue *face, uint32_t budget,
                                    uint32_t *out_completed);
+enum sk_status ski_blk_reset_queue(struct sk_block_queue *face);
 void ski_blk_submit_list(struct sk_block_queue *face, struct sk_block_request *first);
 void ski_blk_refuse_list(struct sk_block_queue *face, struct sk_block_request *first,
                          enum sk_status status);

@@ -264,7 +264,7 @@ static void stop_device(struct sk_block_device *device, enum sk_status reason)
         .arm = ski_blk_arm, .recover = ski_blk_recover, .stop = stop_device,                   \
         .cancel = ski_blk_cancel, .set_cache = ski_blk_set_cache,                              \
         .feature_name = sk_virtio_blk_feature_name, .submit_list = ski_blk_submit_list,        \
-        .refuse_list = ski_blk_refuse_list                                                     \
+        .refuse_list = ski_blk_refuse_list, .reset_queue = ski_blk_reset_queue                 \
     }
 
 const struct sk_block_ops ski_blk_split_ops = OPS(split);

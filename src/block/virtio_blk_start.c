@@ -265,11 +265,28 @@ static enum sk_status start_queue(struct ski_blk_queue *queue, struct sk_block_i
     return transport->ops->enable_queue(transport, queue->queue.index, &queue->layout);
 }
 
+enum sk_status ski_blk_restart_queue(struct ski_blk_queue *queue)
+{
+    struct sk_virtio_transport *transport = queue->transport;
+    uint32_t max;
+    enum sk_status status = transport->ops->get_queue_max(transport, queue->queue.index, &max);
+
+    if (status != SK_OK || max < queue->size) {
+        return status != SK_OK ? status : SK_ERR_MALFORMED; /* it has shrunk */
+    }
+    place_queue(queue, queue->size);
+    ski_blk_queue_reset(queue);
+    return transport->ops->enable_queue(transport, queue->queue.index, &queue->layout);
+}
+
 static enum sk_status start_steps(struct ski_blk *blk, struct sk_block_info *info,
                                   uint64_t timeout_ns)
 {
     uint32_t num_queues = 1;
-    uint64_t wanted = ski_blk_wanted_features(&blk->options);
+    uint64_t wanted = ski_blk_wanted_features(&blk->options) &
+                      ~(blk->virtio.transport->ops->reset_queue == NULL
+                            ? SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_RESET)
+                            : 0);
     enum sk_status status = ski_virtio_device_announce(&blk->virtio, timeout_ns);
 
     blk->config_seen = blk->config_events;

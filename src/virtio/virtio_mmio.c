@@ -28,6 +28,7 @@
 #define REGISTER_QUEUE_DESC_LOW      0x080u /* W */
 #define REGISTER_QUEUE_DRIVER_LOW    0x090u /* W */
 #define REGISTER_QUEUE_DEVICE_LOW    0x0a0u /* W */
+#define REGISTER_QUEUE_RESET         0x0c0u /* RW, with RING_RESET */
 #define REGISTER_CONFIG_GENERATION   0x0fcu /* R */
 #define REGISTER_CONFIG              0x100u /* device-specific */
 
@@ -214,6 +215,23 @@ static enum sk_status enable_queue(struct sk_virtio_transport *transport, uint32
     return SK_OK;
 }
 
+/* 4.2.2.2: the register reads 1 until the device is done. */
+static enum sk_status reset_queue(struct sk_virtio_transport *transport, uint32_t index,
+                                  uint64_t timeout_ns)
+{
+    const struct sk_platform *platform = transport->platform;
+    uint64_t begin = platform->now_ns(platform->context);
+
+    write_register(transport, REGISTER_QUEUE_SEL, index);
+    write_register(transport, REGISTER_QUEUE_RESET, 1);
+    while (read_register(transport, REGISTER_QUEUE_RESET) != 0) {
+        if (platform->now_ns(platform->context) - begin >= timeout_ns) {
+            return SK_ERR_TIMEOUT;
+        }
+    }
+    return SK_OK;
+}
+
 /*
  * A legacy device is told the first page only and computes the rest: whatever
  * the layout says must be what it will compute (2.7.2 "Legacy Interfaces: A
@@ -276,17 +294,17 @@ static uint32_t take_interrupt(struct sk_virtio_transport *transport)
     return seen;
 }
 
-#define OPS(enable)                                                                             \
+#define OPS(enable, reset)                                                                      \
     {                                                                                           \
         .get_status = get_status, .set_status = set_status, .get_features = get_features,       \
         .set_features = set_features, .read_config = read_config, .write_config = write_config, \
         .get_generation = get_generation, .get_queue_max = get_queue_max,                       \
-        .enable_queue = (enable), .look = look, .notify = notify,                               \
+        .enable_queue = (enable), .reset_queue = (reset), .look = look, .notify = notify,       \
         .take_interrupt = take_interrupt                                                        \
     }
 
-static const struct sk_virtio_transport_ops modern_ops = OPS(enable_queue);
-static const struct sk_virtio_transport_ops legacy_ops = OPS(enable_legacy_queue);
+static const struct sk_virtio_transport_ops modern_ops = OPS(enable_queue, reset_queue);
+static const struct sk_virtio_transport_ops legacy_ops = OPS(enable_legacy_queue, NULL);
 
 static void fill_transport(struct sk_virtio_transport *transport,
                            const struct sk_platform *platform, uint64_t address, bool legacy)
