@@ -6,7 +6,7 @@
 #include "arch/arch.h"
 #include "console.h"
 
-#define NAP_NS   UINT64_C(100000000)
+#define NAP_NS   UINT64_C(1000000000)
 #define BREAK_NS UINT64_C(200000000)
 
 static bool is_stopped(const struct bench_plan *plan)

@@ -146,13 +146,34 @@ static enum sk_status add_nodes(const struct sk_fdt *fdt)
     return sk_platform_bus_add_nodes(&bus, NULL);
 }
 
-/* Lets the queues of all disks time requests. */
-static void start_timing(void)
+/* Comes from a poll or a wait of hart 0. */
+static void tell_change(struct sk_block_device *device, uint32_t changes, void *context)
+{
+    struct sk_block_info info;
+
+    (void)context;
+    sk_block_get_info(device, &info);
+    if ((changes & SK_BLOCK_CHANGED_CAPACITY) != 0) {
+        sk_log_print(&console_log, SK_LOG_WARNING, "%s: has %llu sectors now", device->name,
+                     (unsigned long long)info.capacity_sectors);
+    }
+    if ((changes & SK_BLOCK_CHANGED_CACHE) != 0) {
+        sk_log_print(&console_log, SK_LOG_WARNING, "%s: is %s now", device->name,
+                     info.cache == SK_BLOCK_CACHE_WRITE_BACK ? "write-back" : "write-through");
+    }
+    if ((changes & SK_BLOCK_CHANGED_LIMITS) != 0) {
+        sk_log_print(&console_log, SK_LOG_WARNING, "%s: has other limits now", device->name);
+    }
+}
+
+/* Lets the queues of all disks time requests, and the disks tell what changes. */
+static void watch_disks(void)
 {
     struct sk_device_node *node = NULL;
     struct sk_block_queue *queue;
 
     while ((node = sk_device_manager_find_class(&devices, SK_DEVICE_CLASS_BLOCK, node)) != NULL) {
+        sk_block_watch(node->interface, tell_change, NULL);
         for (uint32_t i = 0; (queue = sk_block_get_queue(node->interface, i)) != NULL; i++) {
             enum sk_status status = sk_block_set_latency(queue, settings.latency_every);
 
@@ -194,7 +215,7 @@ enum sk_status devices_init(const struct sk_fdt *fdt, uint64_t hart)
     arch_interrupts_start();
     status = sk_device_manager_probe_all(&devices, NULL);
     attach_console(fdt);
-    start_timing();
+    watch_disks();
     return status;
 }
 

@@ -131,6 +131,15 @@ void disk_await(struct disk *disk, struct sk_block_request *request, const bool 
     }
 }
 
+void disk_look(void)
+{
+    struct sk_block_device *device = devices_disk();
+    enum sk_status status =
+        device == NULL ? SK_OK : sk_block_poll(sk_block_get_queue(device, 0), 0, NULL);
+
+    (void)status; /* nothing is under way; a disk that is stopped says so to the next command */
+}
+
 bool disk_first_sector(uint64_t *out_ns)
 {
     struct disk disk;

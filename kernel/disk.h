@@ -44,6 +44,9 @@ void disk_buffer_done(struct sk_io_buffer *buffer, bool in_doubt);
  */
 void disk_await(struct disk *disk, struct sk_block_request *request, const bool *done);
 
+/* Lets the disk tell what has changed, if anything. */
+void disk_look(void);
+
 /* Reads the first sector and says when it was there.  False: no disk, or an empty one; or it failed (said). */
 bool disk_first_sector(uint64_t *out_ns);
 

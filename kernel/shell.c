@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "console.h"
+#include "disk.h"
 #include "lib/string.h"
 #include "lib/text.h"
 #include "power.h"
@@ -294,6 +295,7 @@ void shell_interact(void)
         console_print(PROMPT);
         read_line(&editor);
         remember(&editor);
+        disk_look();
         (void)run_parts(editor.line, true);
     }
 }

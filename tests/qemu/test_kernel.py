@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """What the kernel promises by itself: faults are reported, registers are where devices are."""
+import re
 import subprocess
 
 from machine import QEMU, Image, boot, disk, main, type_in
+from qmp import Guest
 
 FAULT = 2  # the exit status
 REGISTERS = ("ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 "
@@ -91,6 +93,18 @@ def test_banner__says_when_the_first_sector_came(folder):
     run = boot("poweroff", disk(image)).left(0)
     run.has(r"^SimpleKernel \d+\.\d+\.\d+ on riscv64, .*, hart \d+, 256 MiB of memory$")
     run.has(r"^first sector after \d+ ms$")
+
+
+def test_change__of_the_disk_is_told(folder):
+    """At the prompt nobody looks at the disk; the next line does."""
+    image = Image(folder, 512 * 64, "change")
+    with Guest("disk", disk(image)) as guest:
+        guest.wait(r"capacity +64 sectors")
+        guest.qmp("block_resize", **{"node-name": "disk0", "size": 512 * 96})
+        guest.type("uptime")
+        guest.wait(r"warning: virtio_mmio@10008000: has 96 sectors now\r?\n[\d.]+ s")
+        guest.type("poweroff")
+        assert len(re.findall("sectors now", guest.leave().left(0).text)) == 1
 
 
 def test_status__first_failure_counts(folder):
