@@ -13,7 +13,7 @@ from machine import ROOT, SECONDS, Image, Run, Skip, disk, main
 def run_tool(stdin=subprocess.DEVNULL, **variables):
     """Runs tools/run with these variables and nothing of the environment's."""
     environment = {name: value for name, value in os.environ.items()
-                   if name not in ("DISK", "WRITE", "RUN", "TRANSPORT", "QEMU_ARGS")}
+                   if name not in ("DISK", "WRITE", "RUN", "TRANSPORT", "HARTS", "QEMU_ARGS")}
     environment.update(variables)
     command = [str(ROOT / "tools/run")]
     done = subprocess.run(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -54,6 +54,13 @@ def test_run__image_that_cannot_be_written_is_read(folder):
     assert run.sha256() == (image.sha256(), image.size)
 
 
+def test_run__several_harts(_folder):
+    run = run_tool(HARTS="2", RUN="bench 4096 4 60 requests=100 harts=2; disk").left(0)
+    run.has(r"^2 of 2 harts run")
+    run.has(r"^bench: 200 requests in ")
+    run.has(r"^  queues +2, ")
+
+
 def test_run__missing_image_is_said_before_anything(folder):
     run = run_tool(DISK=str(folder / "no such.img")).left(2)
     run.has(r"no disk image '.*no such\.img'")
@@ -65,6 +72,7 @@ def test_run__folder_is_no_image(folder):
 
 
 def test_run__unknown_variables_values(folder):
+    run_tool(HARTS="many").left(2).has(r"HARTS=many is no number")
     run_tool(TRANSPORT="pci").left(2).has(r"TRANSPORT=pci .* mmio or mmio-legacy")
     run_tool(WRITE="perhaps").left(2).has(r"WRITE=perhaps")
 
