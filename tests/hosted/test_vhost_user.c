@@ -286,7 +286,7 @@ static void test_vhost_user_open__options_are_checked(void **state)
     assert_null(vhost_user);
     sk_vhost_user_close(NULL);
     assert_int_equal(sk_process_destroy(process), SK_OK);
-    options.driver.queue_size = 3;
+    options.driver.queue_size = 32769;
     assert_int_equal(open_at("x"), SK_ERR_INVALID);
     options.driver.queue_size = 2048; /* more than back ends take */
     start_fake();
