@@ -484,8 +484,9 @@ SK_MUST_CHECK enum sk_status sk_block_cancel(struct sk_block_queue *queue,
  * Takes all of a queue's requests back from the device, while its other queues
  * go on: the queue is reset, which waits at most the driver's control timeout,
  * and given to the device again.  What the device had and did not answer
- * completes with SK_ERR_BROKEN at the next poll; what waits goes to the device
- * then.  SK_OK; SK_ERR_UNSUPPORTED (the device or its transport cannot:
+ * completes with SK_ERR_BROKEN at the next poll, or goes to it again by the driver's
+ * options; what waits goes to the device.  A request that is overdue takes its queue
+ * this way too, and only if that fails the device is stopped.  SK_OK; SK_ERR_UNSUPPORTED (the device or its transport cannot:
  * nothing changed); SK_ERR_BUSY (called from `complete`, or somebody else
  * controls the device: nothing changed); SK_ERR_BROKEN, SK_ERR_IN_DOUBT or
  * SK_ERR_GONE (the device is stopped).  SK_ERR_TIMEOUT (the reset did not end)

@@ -187,6 +187,7 @@ struct ski_blk_queue {
     struct sk_block_request **waiting_last;
     struct sk_block_request *refused;
     struct sk_block_request **refused_last;
+    enum sk_status settle_reason; /* what ends with the queue's reset ends with this */
     struct sk_block_request *flushing; /* written, and waiting for their flush to start */
     struct sk_block_request *ended;    /* inside poll: waiting for their callback */
 
@@ -389,6 +390,19 @@ extern const struct sk_block_ops ski_blk_packed_ops;
 
 /* Completes all that a stopped device had or would have had, up to `budget`; how many. */
 uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget);
+
+/* The same for what the device had of a queue that was reset alone; the device goes on. */
+void ski_blk_settle_queue(struct ski_blk_queue *queue, enum sk_status reason);
+
+/* What waits goes to the device, if it still can. */
+void ski_blk_go_again(struct ski_blk_queue *queue);
+
+/*
+ * Resets a queue alone and starts it again: what the device had of it ends with
+ * `reason`, or goes again if it may be repeated and the options say so.  False: the
+ * device does not offer it, or did not do it; then it must be stopped.
+ */
+bool ski_blk_renew_queue(struct ski_blk_queue *queue, enum sk_status reason);
 
 /*
  * Calls back for up to `budget` requests that ended without an answer; those that

@@ -156,7 +156,9 @@ static void stop_overdue(struct ski_blk_queue *queue, const struct sk_block_requ
                      (unsigned long long)ski_blk_request_bytes(request),
                      (unsigned long long)ski_blk_request_sector(request));
     }
-    ski_blk_stop(queue->blk, SK_ERR_TIMEOUT);
+    if (!ski_blk_renew_queue(queue, SK_ERR_TIMEOUT)) {
+        ski_blk_stop(queue->blk, SK_ERR_TIMEOUT);
+    }
 }
 
 /*

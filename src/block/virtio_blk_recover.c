@@ -181,8 +181,7 @@ static enum sk_status verify(struct ski_blk *blk)
     return memcmp(identity, blk->block.info.identity, sizeof(identity)) == 0 ? SK_OK : SK_ERR_GONE;
 }
 
-/* What waited goes to the device, if it still can. */
-static void go_again(struct ski_blk_queue *queue)
+void ski_blk_go_again(struct ski_blk_queue *queue)
 {
     struct sk_block_request *list = queue->waiting;
 
@@ -193,7 +192,7 @@ static void go_again(struct ski_blk_queue *queue)
 
         list = request->next;
         queue->queue.statistics.resubmitted += request->repeats > 0;
-        if (ski_blk_admit(queue, request)) {
+        if (request->status == SK_OK && ski_blk_admit(queue, request)) {
             ski_blk_append(&queue->waiting_last, request);
         } else {
             ski_blk_end_unanswered(queue, request);
@@ -223,7 +222,7 @@ static enum sk_status bring_back(struct ski_blk *blk, uint64_t timeout_ns)
     }
     restore_cache(blk, cache);
     for (uint32_t i = 0; i < blk->queue_count; i++) {
-        go_again(&blk->queues[i]);
+        ski_blk_go_again(&blk->queues[i]);
     }
     blk->queues[0].queue.statistics.recoveries++;
     return SK_OK;

@@ -109,23 +109,6 @@ static bool end_part(struct ski_blk_queue *queue, uint32_t id, enum sk_status st
     return true;
 }
 
-void ski_blk_end_slots(struct ski_blk_queue *queue, enum sk_status status)
-{
-    for (uint32_t id = 0; id < queue->slot_limit; id++) {
-        struct sk_block_request *request = queue->slots[id].request;
-
-        if (request == NULL) {
-            continue;
-        }
-        if (request->status == SK_OK) {
-            request->status = status;
-        }
-        if (end_part(queue, id, status)) {
-            ski_blk_end_unanswered(queue, request);
-        }
-    }
-}
-
 /*
  * Ends a part by the device's answer.  The request that ended with it, or NULL;
  * if the answer was none the device was stopped, and the slot stays in flight

@@ -40,7 +40,7 @@ static void log_request(struct ski_blk_queue *queue, const struct sk_block_reque
                      sk_block_operation_name(request->operation),
                      (unsigned long long)ski_blk_request_bytes(request),
                      (unsigned long long)ski_blk_request_sector(request), again ? "goes again" : "is in doubt",
-                     sk_status_text(again ? blk->reason : request->status));
+                     sk_status_text(again ? queue->settle_reason : request->status));
     }
 }
 
@@ -99,7 +99,7 @@ static struct sk_block_request *sort(struct sk_block_request *list)
 static void settle(struct ski_blk_queue *queue, struct sk_block_request *request, uint64_t time,
                    struct sk_block_request **again)
 {
-    enum sk_status status = queue->blk->quiet ? queue->blk->reason : SK_ERR_IN_DOUBT;
+    enum sk_status status = queue->settle_reason;
 
     if (again != NULL && goes_again(queue, request, time)) {
         request->repeats++;
@@ -201,12 +201,19 @@ static void settle_waiting(struct ski_blk_queue *queue, bool keep)
     }
 }
 
+void ski_blk_settle_queue(struct ski_blk_queue *queue, enum sk_status reason)
+{
+    queue->settle_reason = reason;
+    settle_slots(queue, queue->blk->options.recovery == SK_VIRTIO_BLK_RECOVERY_RESUBMIT);
+}
+
 uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget)
 {
     bool keep = keeps(queue->blk);
     bool settled = queue->free_count != queue->depth || queue->flushing != NULL;
 
     if (settled) {
+        queue->settle_reason = queue->blk->quiet ? queue->blk->reason : SK_ERR_IN_DOUBT;
         settle_slots(queue, keep);
     }
     if (settled || !keep) {

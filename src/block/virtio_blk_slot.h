@@ -220,8 +220,6 @@ bool ski_blk_issue(struct ski_blk_queue *queue, struct sk_block_request *request
 bool ski_blk_is_repeatable(const struct ski_blk_queue *queue,
                            const struct sk_block_request *request);
 
-/* Ends all that the device had on a queue, which has been reset; they want their callbacks. */
-void ski_blk_end_slots(struct ski_blk_queue *queue, enum sk_status status);
 
 /* Gives the device a queue again that was reset, as it was. */
 SK_MUST_CHECK enum sk_status ski_blk_restart_queue(struct ski_blk_queue *queue);

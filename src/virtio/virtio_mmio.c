@@ -215,7 +215,11 @@ static enum sk_status enable_queue(struct sk_virtio_transport *transport, uint32
     return SK_OK;
 }
 
-/* 4.2.2.2: the register reads 1 until the device is done. */
+/*
+ * 4.2.2.2: the register reads 1 until the device is done, and QueueReady 0 from
+ * then on.  Both are looked at: there are devices that offer the feature, have no
+ * such register, and go on using the queue.
+ */
 static enum sk_status reset_queue(struct sk_virtio_transport *transport, uint32_t index,
                                   uint64_t timeout_ns)
 {
@@ -229,7 +233,7 @@ static enum sk_status reset_queue(struct sk_virtio_transport *transport, uint32_
             return SK_ERR_TIMEOUT;
         }
     }
-    return SK_OK;
+    return read_register(transport, REGISTER_QUEUE_READY) == 0 ? SK_OK : SK_ERR_MALFORMED;
 }
 
 /*

@@ -59,6 +59,7 @@ struct fake_device_config {
     uint64_t capacity_sectors;
     uint64_t storage_sectors; /* that really exist; I/O beyond answers IOERR [capacity, at most 131072] */
     uint32_t queue_count;     /* [1] at most FAKE_QUEUES_MAX */
+    bool reset_register_missing; /* RING_RESET is offered, and QueueReset does nothing */
     uint32_t queue_size_max;  /* [256] */
     uint32_t size_max;        /* configuration fields; offered by their feature bits */
     uint32_t seg_max;

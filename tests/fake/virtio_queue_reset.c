@@ -41,6 +41,10 @@ uint32_t fake_queue_reset_read(struct fake_device *fake, struct fake_queue *queu
     if (queue == NULL) {
         return 0;
     }
+    if (fake->config.reset_register_missing) { /* as if it were never written */
+        queue->reset_unseen = false;
+        return 0;
+    }
     if (queue->resetting && !fake_fires(fake, FAKE_FAULT_QUEUE_RESET, &argument)) {
         reset(fake, queue);
     }
