@@ -132,8 +132,8 @@ def test_disk__says_what_was_chosen(folder):
     run = boot("disk; poweroff", disk(image, properties="packed=on,num-queues=2"),
                options="queues=2 queue=24 event=off").left(0)
     packed = TRANSPORT == "mmio"
-    run.has(r"^  queues +2, packed, of 24 entries, 24 requests deep, indirect tables$" if packed else
-            r"^  queues +2, split, of 16 entries, 16 requests deep, indirect tables$")
+    run.has(r"^  queues +2, packed, of 24 entries, 24 requests deep, indirect tables(,|$)" if packed else
+            r"^  queues +2, split, of 16 entries, 16 requests deep, indirect tables(,|$)")
     for name, value in (("capacity_sectors", 7), ("block_bytes", 512), ("queues", 2),
                         ("identity", "disk0"), ("transport", TRANSPORT), ("cache", "write-back")):
         run.has(r"^ .* %s=%s\b" % (name, value))
