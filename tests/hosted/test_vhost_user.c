@@ -170,8 +170,18 @@ static void test_vhost_user_open__addresses_that_are_none(void **state)
                      SK_ERR_NOT_FOUND);
 }
 
-static int bind_socket(int type, const char *path, size_t length)
+/* A path that no other run of this test has. */
+static const char *own_path(void)
 {
+    static char path[64];
+
+    (void)snprintf(path, sizeof(path), "/tmp/skio-test-%d", getpid());
+    return path;
+}
+
+static int bind_socket(int type, const char *path)
+{
+    size_t length = strlen(path) + 1;
     struct sockaddr_un name = { .sun_family = AF_UNIX };
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 
@@ -185,18 +195,18 @@ static int bind_socket(int type, const char *path, size_t length)
 
 static void test_vhost_user_open__sockets_that_are_something_else(void **state)
 {
-    static const char path[] = "/tmp/skio-test-other";
-    int fd = bind_socket(SOCK_DGRAM, path, sizeof(path));
+    const char *path = own_path();
+    int fd = bind_socket(SOCK_DGRAM, path);
     char address[32];
 
     (void)state;
     expect_refused(path, SK_ERR_INVALID, "not a stream");
     assert_int_equal(close(fd), 0);
-    fd = bind_socket(SOCK_SEQPACKET, path, sizeof(path));
+    fd = bind_socket(SOCK_SEQPACKET, path);
     assert_int_equal(listen(fd, 1), 0);
     expect_refused(path, SK_ERR_INVALID, "not a stream");
     assert_int_equal(close(fd), 0);
-    fd = bind_socket(SOCK_STREAM, path, sizeof(path)); /* bound, and nobody listens */
+    fd = bind_socket(SOCK_STREAM, path); /* bound, and nobody listens */
     expect_refused(path, SK_ERR_NOT_FOUND, "nobody listens on the socket; start the back end");
     assert_int_equal(listen(fd, 1), 0); /* now somebody does, but never says a word */
     expect_refused(path, SK_ERR_TIMEOUT, "did not answer GET_FEATURES in time");
@@ -211,14 +221,14 @@ static void test_vhost_user_open__sockets_that_are_something_else(void **state)
 /* Connections that nobody takes fill the queue; the next one waits, but not for ever. */
 static void test_vhost_user_open__full_listener_ends_by_deadline(void **state)
 {
-    static const char path[] = "/tmp/skio-test-full";
-    int fd = bind_socket(SOCK_STREAM, path, sizeof(path));
+    const char *path = own_path();
+    int fd = bind_socket(SOCK_STREAM, path);
     struct sockaddr_un name = { .sun_family = AF_UNIX };
     int clients[8];
     unsigned count = 0;
 
     (void)state;
-    memcpy(name.sun_path, path, sizeof(path));
+    memcpy(name.sun_path, path, strlen(path) + 1);
     assert_int_equal(listen(fd, 0), 0);
     for (; count < 8; count++) {
         clients[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
