@@ -27,4 +27,10 @@ static inline void ski_arch_after_register_read(void)
     __sync_synchronize();
 }
 
+/* Who looks at memory again and again lets others have the core's parts meanwhile. */
+static inline void ski_arch_relax(void)
+{
+    __asm__ volatile("");
+}
+
 #endif

@@ -27,4 +27,10 @@ static inline void ski_arch_after_register_read(void)
     __asm__ volatile("fence i, iorw" ::: "memory");
 }
 
+/* Who looks at memory again and again lets others have the core's parts meanwhile. */
+static inline void ski_arch_relax(void)
+{
+    __asm__ volatile(".word 0x0100000f"); /* pause of Zihintpause, a fence of nothing elsewhere */
+}
+
 #endif

@@ -201,6 +201,8 @@ struct sk_block_statistics {
     uint64_t interrupts;        /* seen by the handler */
     uint64_t polls_empty;       /* polls that found nothing */
     uint64_t waits;             /* times the owner slept */
+    uint64_t spins;             /* times it looked again and again before that, */
+    uint64_t spins_enough;      /* and of these, how often it did not have to sleep */
     uint64_t resubmitted;       /* requests that went to the device again after a recovery */
     uint64_t recoveries;        /* the device was brought back */
     uint64_t refused;           /* failed requests that the device never saw: the request, its
@@ -241,7 +243,7 @@ struct sk_block_ops {
     void (*submit)(struct sk_block_queue *queue, struct sk_block_request *const *requests,
                    uint32_t count);
     enum sk_status (*poll)(struct sk_block_queue *queue, uint32_t budget, uint32_t *out_completed);
-    enum sk_status (*wait)(struct sk_block_queue *queue, uint64_t until_ns);
+    enum sk_status (*wait)(struct sk_block_queue *queue, uint64_t spin_ns, uint64_t until_ns);
     enum sk_status (*arm)(struct sk_block_queue *queue);
     enum sk_status (*recover)(struct sk_block_device *device, uint64_t timeout_ns);
     void (*stop)(struct sk_block_device *device, enum sk_status reason);
@@ -457,12 +459,22 @@ SK_MUST_CHECK enum sk_status sk_block_poll(struct sk_block_queue *queue, uint32_
 SK_MUST_CHECK enum sk_status sk_block_wait(struct sk_block_queue *queue, uint64_t until_ns);
 
 /*
+ * The same, but looks at the ring again and again for `spin_ns` before it
+ * sleeps, with interrupts off: for devices that answer in less time than sleeping
+ * and waking take.  0: sk_block_wait.  The statistics `spins` and `spins_enough`
+ * say how often that was worth it.
+ */
+SK_MUST_CHECK enum sk_status sk_block_wait_hybrid(struct sk_block_queue *queue, uint64_t spin_ns,
+                                                  uint64_t until_ns);
+
+/*
  * Asks for an interrupt at the next completion, for owners that sleep
  * elsewhere (an event loop, a scheduler).  SK_OK: it will come; SK_ERR_AGAIN: poll
  * finds something already, and then arm again; SK_ERR_BROKEN, SK_ERR_IN_DOUBT, SK_ERR_GONE (the
  * device is stopped, and poll has nothing to do); SK_ERR_UNSUPPORTED (there are no
  * interrupts: poll); SK_ERR_BUSY (called from `complete`).  Stalls are noticed by poll
- * alone: while requests are at the device, call it once in a quarter of the driver's timeout.
+ * alone: while requests are at the device, call it once in a quarter of the driver's timeout, and
+ * at their deadlines.
  */
 SK_MUST_CHECK enum sk_status sk_block_arm(struct sk_block_queue *queue);
 

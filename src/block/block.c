@@ -89,7 +89,13 @@ enum sk_status sk_block_poll(struct sk_block_queue *queue, uint32_t budget,
 
 enum sk_status sk_block_wait(struct sk_block_queue *queue, uint64_t until_ns)
 {
-    return queue->ops->wait(queue, until_ns);
+    return queue->ops->wait(queue, 0, until_ns);
+}
+
+enum sk_status sk_block_wait_hybrid(struct sk_block_queue *queue, uint64_t spin_ns,
+                                    uint64_t until_ns)
+{
+    return queue->ops->wait(queue, spin_ns, until_ns);
 }
 
 enum sk_status sk_block_arm(struct sk_block_queue *queue)

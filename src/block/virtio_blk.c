@@ -145,7 +145,7 @@ static enum sk_status ask(struct ski_blk *blk, enum sk_block_operation operation
     queue->ops->submit(queue, &request, 1); /* nobody's request: it is not timed */
     while (!question.done) {
         if (sk_block_poll(queue, 0, NULL) == SK_OK && !question.done) {
-            (void)ski_blk_wait(queue, UINT64_MAX); /* ends by the driver's own timeout */
+            (void)ski_blk_wait(queue, 0, UINT64_MAX); /* ends by the driver's own timeout */
         }
     }
     blk->verifying = false;

@@ -138,6 +138,11 @@ struct ski_blk_slot {
 
 struct ski_blk;
 
+/* What a queue's owner is at. */
+#define SKI_BLK_IDLE    0u
+#define SKI_BLK_POLLING 1u /* inside poll, a callback perhaps: submit leaves publishing to it */
+#define SKI_BLK_ARMED   2u /* asked for an interrupt, and sleeps somewhere */
+
 /* On cache lines of its own: queues are driven by different cores. */
 struct ski_blk_queue {
     _Alignas(SKI_BLK_LINE_BYTES) struct sk_block_queue queue; /* first: the public face */
@@ -148,7 +153,7 @@ struct ski_blk_queue {
     bool notification_data;
     bool special; /* NOTIFICATION_DATA or ORDER_PLATFORM: telling the device takes more */
     bool indirect;
-    bool polling; /* inside poll: submit leaves publishing to it */
+    uint8_t turn;  /* SKI_BLK_IDLE, ...: what the owner is at */
 
     /* Slots, by the id that the device returns for them. */
     struct ski_blk_slot *slots;
@@ -425,7 +430,7 @@ enum sk_status ski_blk_reset_queue(struct sk_block_queue *face);
 void ski_blk_submit_list(struct sk_block_queue *face, struct sk_block_request *first);
 void ski_blk_refuse_list(struct sk_block_queue *face, struct sk_block_request *first,
                          enum sk_status status);
-enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns);
+enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t spin_ns, uint64_t until_ns);
 enum sk_status ski_blk_arm(struct sk_block_queue *face);
 enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_ns);
 enum sk_status ski_blk_cancel(struct sk_block_queue *face, struct sk_block_request *request);

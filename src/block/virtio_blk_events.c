@@ -117,12 +117,12 @@ static void follow_info(struct ski_blk_queue *queue)
 
 void ski_blk_tell(struct ski_blk_queue *queue)
 {
-    bool polling = queue->polling;
+    uint8_t turn = queue->turn;
 
     if (ski_blk_has_news(queue)) {
-        queue->polling = true;
+        queue->turn = SKI_BLK_POLLING;
         ski_block_tell(queue->queue.device);
-        queue->polling = polling;
+        queue->turn = turn;
     }
 }
 

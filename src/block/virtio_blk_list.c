@@ -8,9 +8,9 @@
 void ski_blk_submit_list(struct sk_block_queue *face, struct sk_block_request *first)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
-    bool polling = queue->polling;
+    uint8_t turn = queue->turn;
 
-    queue->polling = true; /* one notification for all */
+    queue->turn = SKI_BLK_POLLING; /* one notification for all */
     while (first != NULL) {
         struct sk_block_request *requests[CHUNK];
         uint32_t count = 0;
@@ -21,8 +21,8 @@ void ski_blk_submit_list(struct sk_block_queue *face, struct sk_block_request *f
         }
         face->ops->submit(face, requests, count);
     }
-    queue->polling = polling;
-    if (!polling && ski_blk_is_ready(queue)) {
+    queue->turn = turn;
+    if (turn != SKI_BLK_POLLING && ski_blk_is_ready(queue)) {
         ski_blk_publish(queue);
     }
 }

@@ -178,7 +178,7 @@ SKI_INLINE void submit_rest(struct ski_blk_queue *queue, struct sk_block_request
             ski_blk_start_request(queue, requests[i]);
         }
     }
-    if (ready && !queue->polling) {
+    if (ready && queue->turn != SKI_BLK_POLLING) {
         ski_blk_publish(queue);
     }
 }
@@ -216,7 +216,7 @@ SKI_INLINE void submit(struct sk_block_queue *face, struct sk_block_request *con
         }
         requests++;
     } while (--count > 0);
-    if (!queue->polling) {
+    if (queue->turn != SKI_BLK_POLLING) {
         tell(queue, packed);
     }
 }
@@ -343,7 +343,7 @@ SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
     struct ski_blk_ended ended = { &queue->ended, 0 };
     struct ski_blk_odd odd = { SKI_BLK_ODD_NOT, 0 };
 
-    if (queue->polling || queue->refused != NULL || queue->waiting != NULL ||
+    if (queue->turn != SKI_BLK_IDLE || queue->refused != NULL || queue->waiting != NULL ||
         !ski_blk_is_ready(queue) ||
         !(packed ? harvest_packed(queue, budget, &ended, &odd)
                  : harvest_split(queue, budget, &ended, &odd)) ||
@@ -355,9 +355,9 @@ SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
     if (out_completed != NULL) {
         *out_completed = ended.count;
     }
-    queue->polling = true;
+    queue->turn = SKI_BLK_POLLING;
     ski_blk_finish(queue, ended);
-    queue->polling = false;
+    queue->turn = SKI_BLK_IDLE;
     if (!ski_blk_is_ready(queue)) {
         return ski_blk_poll_status(queue);
     }

@@ -79,13 +79,12 @@ void ski_blk_reset(struct ski_blk *blk, bool tell, uint64_t timeout_ns)
     ski_blk_set_state(blk, blk->quiet ? SK_BLOCK_STATE_BROKEN : SK_BLOCK_STATE_IN_DOUBT);
 }
 
-/* As ski_blk_stop, in whose words: false if somebody else did or does it. */
-static bool stop(struct ski_blk *blk, enum sk_status reason, uint64_t timeout_ns)
+static void stop(struct ski_blk *blk, enum sk_status reason, uint64_t timeout_ns)
 {
     uint32_t ready = SK_BLOCK_STATE_READY;
 
     if (!atomic_compare_exchange_strong(&blk->block.state, &ready, SK_BLOCK_STATE_RESETTING)) {
-        return false;
+        return;
     }
     blk->reason = reason == SK_OK ? SK_ERR_BROKEN : reason;
     if (sk_log_limit_pass(&blk->stop_lines)) {
@@ -94,19 +93,19 @@ static bool stop(struct ski_blk *blk, enum sk_status reason, uint64_t timeout_ns
                      sk_status_text(blk->reason));
     }
     ski_blk_reset(blk, true, timeout_ns);
-    return true;
 }
 
 void ski_blk_stop(struct ski_blk *blk, enum sk_status reason)
 {
-    (void)stop(blk, reason, blk->options.control_timeout_ns);
+    stop(blk, reason, blk->options.control_timeout_ns);
 }
 
 enum sk_status ski_blk_quiesce(struct ski_blk *blk, enum sk_status reason, uint64_t timeout_ns)
 {
     bool failed = blk->block.state == SK_BLOCK_STATE_FAILED;
 
-    if (!stop(blk, reason, timeout_ns) && !blk->quiet) {
+    stop(blk, reason, timeout_ns);
+    if (!blk->quiet) {
         ski_blk_reset(blk, false, timeout_ns);
     }
     if (failed) {
@@ -237,7 +236,7 @@ enum sk_status ski_blk_recover(struct sk_block_device *device, uint64_t timeout_
         return SK_ERR_GONE;
     }
     for (uint32_t i = 0; i < blk->queue_count; i++) {
-        if (blk->queues[i].polling) {
+        if (blk->queues[i].turn == SKI_BLK_POLLING) {
             return SK_ERR_BUSY;
         }
     }

@@ -42,7 +42,7 @@ enum sk_status ski_blk_reset_queue(struct sk_block_queue *face)
     struct ski_blk *blk = queue->blk;
     enum sk_status status;
 
-    if (queue->polling) {
+    if (queue->turn == SKI_BLK_POLLING) {
         return SK_ERR_BUSY;
     }
     if (!ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_RING_RESET)) {

@@ -232,12 +232,12 @@ static void take_refused(struct ski_blk_queue *queue, uint32_t budget,
 uint32_t ski_blk_finish_refused(struct ski_blk_queue *queue, uint32_t budget)
 {
     struct ski_blk_ended ended = { &queue->ended, 0 };
-    bool polling = queue->polling;
+    uint8_t turn = queue->turn;
 
-    queue->polling = true;
+    queue->turn = SKI_BLK_POLLING;
     take_refused(queue, budget, &ended);
     ski_blk_finish(queue, ended);
-    queue->polling = polling;
+    queue->turn = turn;
     return ended.count;
 }
 
@@ -267,12 +267,21 @@ static void poll_ready(struct ski_blk_queue *queue, uint32_t budget, struct ski_
     queue->queue.statistics.parts += ended->count; /* the short way's are whole */
     harvest(queue, budget, ended, odd);
     if (ended->count == 0 || look) {
+        ski_ring_interrupts_off(&queue->ring); /* an index that is far behind would come round */
         ski_blk_look_at_clock(queue);
         ski_blk_look_at_events(queue);
     }
     if (ski_blk_is_ready(queue)) { /* it was, when the poll began */
         start_flushes(queue);
         ski_blk_issue_waiting(queue);
+    }
+}
+
+/* Who polls wants no interrupts. */
+static void disarm(struct ski_blk_queue *queue)
+{
+    if (queue->turn == SKI_BLK_ARMED && ski_blk_is_ready(queue)) {
+        ski_ring_interrupts_off(&queue->ring);
     }
 }
 
@@ -283,8 +292,9 @@ enum sk_status ski_blk_poll_rest(struct ski_blk_queue *queue, uint32_t budget,
     enum sk_status status = SK_ERR_BUSY;
     uint32_t completed = 0;
 
-    if (!queue->polling) {
-        queue->polling = true;
+    if (queue->turn != SKI_BLK_POLLING) {
+        disarm(queue);
+        queue->turn = SKI_BLK_POLLING;
         budget = budget == 0 ? queue->depth : budget;
         take_refused(queue, budget, &ended);
         if (ski_blk_is_ready(queue)) {
@@ -300,7 +310,7 @@ enum sk_status ski_blk_poll_rest(struct ski_blk_queue *queue, uint32_t budget,
             ski_blk_tell(queue);
         }
         queue->queue.statistics.polls_empty += completed == 0;
-        queue->polling = false;
+        queue->turn = SKI_BLK_IDLE;
         status = ski_blk_poll_status(queue);
     }
     if (out_completed != NULL) {

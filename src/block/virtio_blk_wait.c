@@ -2,8 +2,13 @@
 /* Sleeping until there is something for poll to do. */
 #include "block/virtio_blk_slot.h"
 
+#include <skio/checked.h>
+
 /* How long another owner is left alone that looks at a change of the configuration. */
 #define LOOK_AGAIN_NS 10000u
+
+/* How often who spins looks at the ring before it looks at the clock, which costs more. */
+#define LOOKS_PER_CLOCK 16u
 
 /* True if poll has something to do, besides what the ring may hold. */
 static bool has_work(const struct ski_blk_queue *queue)
@@ -50,13 +55,44 @@ static void rest(struct ski_blk_queue *queue, uint32_t seen, uint64_t until)
     }
 }
 
-enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t until_ns)
+/*
+ * Looks at the ring, with interrupts off, until something was used: no longer
+ * than `spin_ns`, and not beyond what else there is to look at.
+ */
+static bool spin(struct ski_blk_queue *queue, uint64_t spin_ns, uint64_t until_ns)
+{
+    uint64_t time = ski_blk_now(queue);
+    uint64_t end;
+
+    if (!sk_checked_add(time, spin_ns, &end)) {
+        end = UINT64_MAX;
+    }
+    until_ns = wake_time(queue, time, until_ns);
+    end = end < until_ns ? end : until_ns;
+    queue->queue.statistics.spins++;
+    do {
+        for (uint32_t look = 0; look < LOOKS_PER_CLOCK; look++) {
+            if (has_work(queue) || ski_ring_has_used(&queue->ring)) {
+                queue->queue.statistics.spins_enough++;
+                return true;
+            }
+            ski_arch_relax();
+        }
+        time = ski_blk_now(queue);
+    } while (time < end);
+    return false;
+}
+
+enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t spin_ns, uint64_t until_ns)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
     enum sk_status status = SK_ERR_TIMEOUT;
 
-    if (queue->polling) {
+    if (queue->turn == SKI_BLK_POLLING) {
         return SK_ERR_BUSY;
+    }
+    if (spin_ns > 0 && spin(queue, spin_ns, until_ns)) {
+        return SK_OK;
     }
     for (;;) {
         uint32_t seen = queue->interrupts;
@@ -90,7 +126,7 @@ enum sk_status ski_blk_arm(struct sk_block_queue *face)
     bool empty = queue->refused == NULL && (queue->waiting == NULL || kept) &&
                  queue->flushing == NULL && queue->free_count == queue->depth;
 
-    if (queue->polling) {
+    if (queue->turn == SKI_BLK_POLLING) {
         return SK_ERR_BUSY;
     }
     if (blk->interrupt_count == 0) {
@@ -99,7 +135,11 @@ enum sk_status ski_blk_arm(struct sk_block_queue *face)
     if (empty && ski_blk_poll_status(queue) != SK_OK) {
         return ski_blk_poll_status(queue);
     }
-    if (has_work(queue) || ski_ring_interrupts_on(&queue->ring)) {
+    if (has_work(queue)) {
+        return SK_ERR_AGAIN;
+    }
+    queue->turn = SKI_BLK_ARMED;
+    if (ski_ring_interrupts_on(&queue->ring)) {
         return SK_ERR_AGAIN;
     }
     /* An interrupt that told of a change may have come while nobody slept. */

@@ -61,14 +61,9 @@ static enum sk_status add_status(struct ski_virtio_device *device, uint32_t bits
     return device->transport->ops->set_status(device->transport, device->status);
 }
 
-/* A device that was reset behind our back has no status to add to. */
 void ski_virtio_device_fail(struct ski_virtio_device *device)
 {
-    uint32_t value;
-
-    if (device->transport->ops->get_status(device->transport, &value) == SK_OK && value != 0) {
-        (void)add_status(device, SK_VIRTIO_STATUS_FAILED);
-    }
+    (void)add_status(device, SK_VIRTIO_STATUS_FAILED);
 }
 
 /* Features that need no driver's consent: they say what addresses and layouts mean. */
@@ -163,7 +158,7 @@ bool ski_virtio_device_is_gone(const struct ski_virtio_device *device)
     return transport->ops->look != NULL && transport->ops->look(transport) != SK_OK;
 }
 
-enum sk_status ski_virtio_device_look(const struct ski_virtio_device *device, uint32_t *out_value)
+enum sk_status ski_virtio_device_look(struct ski_virtio_device *device, uint32_t *out_value)
 {
     struct sk_virtio_transport *transport = device->transport;
     enum sk_status status;
@@ -176,10 +171,11 @@ enum sk_status ski_virtio_device_look(const struct ski_virtio_device *device, ui
     if (status != SK_OK) {
         return status;
     }
-    return (*out_value & SK_VIRTIO_STATUS_DEVICE_NEEDS_RESET) == 0 &&
-                   (*out_value & SK_VIRTIO_STATUS_DRIVER_OK) != 0
-               ? SK_OK
-               : SK_ERR_MALFORMED;
+    if ((*out_value & SK_VIRTIO_STATUS_DRIVER_OK) == 0) {
+        device->status = 0; /* somebody else reset it: there is nothing to add to */
+        return SK_ERR_MALFORMED;
+    }
+    return (*out_value & SK_VIRTIO_STATUS_DEVICE_NEEDS_RESET) == 0 ? SK_OK : SK_ERR_MALFORMED;
 }
 
 static enum sk_status read_field(struct ski_virtio_device *device,

@@ -67,7 +67,7 @@ void ski_virtio_device_fail(struct ski_virtio_device *device);
  * one is there); SK_ERR_BROKEN (the transport lost it); SK_ERR_MALFORMED (it asks for a
  * reset, or was reset by somebody else).  *out_value is its status register, or 0.
  */
-SK_MUST_CHECK enum sk_status ski_virtio_device_look(const struct ski_virtio_device *device,
+SK_MUST_CHECK enum sk_status ski_virtio_device_look(struct ski_virtio_device *device,
                                                     uint32_t *out_value);
 
 /* True if the device is not there any more. */

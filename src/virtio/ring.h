@@ -48,6 +48,13 @@ static inline bool ski_ring_interrupts_on(struct ski_ring *ring)
                            : ski_ring_split_interrupts_on(&ring->split);
 }
 
+/* True if the device used something that was not taken yet; it may be lying about it. */
+static inline bool ski_ring_has_used(const struct ski_ring *ring)
+{
+    return ring->is_packed ? ski_ring_packed_is_used(&ring->packed)
+                           : ski_ring_split_has_used(&ring->split);
+}
+
 /* What NOTIFICATION_DATA carries in its upper half; 2.9. */
 static inline uint32_t ski_ring_position(const struct ski_ring *ring)
 {

@@ -157,6 +157,12 @@ ski_ring_split_pending(const struct ski_ring_split *ring, uint16_t *out_count)
     return *out_count <= ring->published - ring->taken ? SK_OK : SK_ERR_MALFORMED;
 }
 
+/* True if the device says that it used more than was taken; unchecked. */
+static inline bool ski_ring_split_has_used(const struct ski_ring_split *ring)
+{
+    return ski_door_load16_acquire(ring->used + SKI_RING_IDX) != (uint16_t)ring->taken;
+}
+
 /* Takes the next used element's id: one load, unchecked. */
 static inline uint32_t ski_ring_split_take(struct ski_ring_split *ring)
 {
@@ -166,7 +172,10 @@ static inline uint32_t ski_ring_split_take(struct ski_ring_split *ring)
     return id;
 }
 
-/* Asks for no interrupts; a hint, 2.7.7.  With EVENT_IDX: one in 65,536 may come. */
+/*
+ * Asks for no interrupts; a hint, 2.7.7.  With EVENT_IDX it is good for 65,535
+ * used elements, and then it has to be said again.
+ */
 static inline void ski_ring_split_interrupts_off(struct ski_ring_split *ring)
 {
     if (ring->event_idx) {
@@ -191,7 +200,7 @@ static inline bool ski_ring_split_interrupts_on(struct ski_ring_split *ring)
     if (ring->device_order) {
         ski_arch_device_fence();
     }
-    return ski_door_load16_acquire(ring->used + SKI_RING_IDX) != (uint16_t)ring->taken;
+    return ski_ring_split_has_used(ring);
 }
 
 #endif

@@ -32,6 +32,9 @@ static uint64_t now_ns(void *context)
     struct test_environment *env = context;
 
     env->clock_looks++;
+    if (env->on_clock != NULL) {
+        env->on_clock(env->on_clock_context);
+    }
     env->clock_ns += env->clock_step_ns;
     return env->clock_ns;
 }

@@ -36,6 +36,10 @@ struct test_environment {
     void *on_wait_context;
     uint64_t waits;
 
+    /* Called at each look at the clock: a device that works meanwhile. */
+    void (*on_clock)(void *context);
+    void *on_clock_context;
+
     /* The log. */
     unsigned lines[SK_LOG_LEVEL_COUNT];
     char last_line[SK_LOG_LINE_BYTES];
