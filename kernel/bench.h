@@ -12,7 +12,7 @@
 #define BENCH_DEPTH_MAX 256u
 
 /* How a hart waits when nothing has completed. */
-enum bench_wait { BENCH_IRQ, BENCH_POLL };
+enum bench_wait { BENCH_IRQ, BENCH_POLL, BENCH_HYBRID };
 
 /* What all harts do; nobody writes it while they run, but for `stopped`. */
 struct bench_plan {

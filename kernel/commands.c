@@ -31,7 +31,7 @@ const struct shell_command shell_commands[] = {
     { "flush", "", "make what was written durable", command_flush },
     { "hash", "[SECTOR COUNT]", "SHA-256 of the disk or a part of it", command_hash },
     { "bench",
-      "[read|write] [BYTES] [DEPTH] [SECONDS] [random|sequential] [poll|irq] [harts=N] "
+      "[read|write] [BYTES] [DEPTH] [SECONDS] [random|sequential] [poll|irq|hybrid] [harts=N] "
       "[requests=N] [latency=N]",
       "measure (read 4096 32 2 random irq harts=1 latency=1: each request is timed);\n"
       "                                   requests=N: a hart ends after N; write destroys data",

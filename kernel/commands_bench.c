@@ -76,6 +76,8 @@ static bool take_word(const char *word)
         plan.wait = BENCH_POLL;
     } else if (text_equal(word, "irq")) {
         plan.wait = BENCH_IRQ;
+    } else if (text_equal(word, "hybrid")) {
+        plan.wait = BENCH_HYBRID;
     } else {
         return false;
     }
@@ -316,9 +318,13 @@ static void print_result(struct job *job)
 
 static void print_plan(const struct job *job)
 {
+    static const char *const waits[] = {
+        [BENCH_IRQ] = "irq", [BENCH_POLL] = "poll", [BENCH_HYBRID] = "hybrid"
+    };
+
     console_print("bench: %s, %lu bytes, depth %lu, %s, %s, %lu s", plan.write ? "write" : "read",
                   plan.bytes, plan.depth, plan.sequential ? "sequential" : "random",
-                  plan.wait == BENCH_POLL ? "poll" : "irq", job->numbers[SECONDS]);
+                  waits[plan.wait], job->numbers[SECONDS]);
     if (job->harts > 1) {
         console_print(", %u harts", job->harts);
     }

@@ -30,6 +30,11 @@ def test_bench__polling(folder):
     measures(folder, "read 4096 32 1 random poll")
 
 
+def test_bench__polling_for_a_while(folder):
+    measures(folder, "read 4096 1 1 random hybrid").has(r"^bench: .*, hybrid, ")
+    measures(folder, "read 4096 32 1 random hybrid")
+
+
 def test_bench__one_at_a_time(folder):
     measures(folder, "read 4096 1 1 random irq")
 
