@@ -406,7 +406,7 @@ FAULTS = {
                              r"\1\n    void (*fault)(void *context);")(root) and "PORTING.md",
     ],
     "log_lines_exist": [
-        changed("PORTING.md", r"`no answer for sector`", "`no answer for fault`"),
+        changed("PORTING.md", r"`no answer for a`", "`no answer for fault`"),
     ],
     "feature_table": [
         changed("README.md", r"^\| `FLUSH` \| yes", "| `FLUSH` | no"),
