@@ -166,11 +166,13 @@ static bool has_begun(const struct sk_block_request *request)
 }
 
 /* Why a request ends of which the device has nothing. */
-static enum sk_status waiting_status(const struct ski_blk *blk,
+static enum sk_status waiting_status(const struct ski_blk_queue *queue,
                                      const struct sk_block_request *request)
 {
+    const struct ski_blk *blk = queue->blk;
+
     if (has_begun(request)) {
-        return blk->reason;
+        return queue->settle_reason;
     }
     if (blk->removing) {
         return SK_ERR_GONE;
@@ -195,7 +197,7 @@ static void settle_waiting(struct ski_blk_queue *queue, bool keep)
             continue;
         }
         if (request->status == SK_OK) {
-            request->status = waiting_status(queue->blk, request);
+            request->status = waiting_status(queue, request);
         }
         ski_blk_end_unanswered(queue, request);
     }
@@ -205,21 +207,19 @@ void ski_blk_settle_queue(struct ski_blk_queue *queue, enum sk_status reason)
 {
     queue->settle_reason = reason;
     settle_slots(queue, queue->blk->options.recovery == SK_VIRTIO_BLK_RECOVERY_RESUBMIT);
+    settle_waiting(queue, true); /* the queue is back at once: nothing else ends that waits */
 }
 
 uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget)
 {
     bool keep = keeps(queue->blk);
-    bool settled = queue->free_count != queue->depth || queue->flushing != NULL;
 
-    if (settled) {
-        queue->settle_reason = queue->blk->quiet ? queue->blk->reason : SK_ERR_IN_DOUBT;
+    queue->settle_reason = queue->blk->quiet ? queue->blk->reason : SK_ERR_IN_DOUBT;
+    if (queue->free_count != queue->depth || queue->flushing != NULL) {
         settle_slots(queue, keep);
     }
-    if (settled || !keep) {
-        settle_waiting(queue, keep);
-    }
     if (queue->waiting != NULL) {
+        settle_waiting(queue, keep);
         (void)ski_blk_end_late(queue, ski_blk_now(queue));
     }
     return ski_blk_finish_refused(queue, budget);

@@ -549,6 +549,120 @@ static void test_virtio_blk_recover__keeps_the_chosen_cache(void **state)
     blk_rig_deinit(&rig);
 }
 
+/* ---- What must not be done twice --------------------------------------------------------- */
+
+/* A host-managed disk whose zones begin at sector 256. */
+static void start_zoned(uint64_t more, uint32_t size_max)
+{
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+    struct sk_virtio_blk_options options = resubmitting();
+
+    config.features |= bit(SK_VIRTIO_BLK_F_ZONED) | more;
+    config.features |= size_max == 0 ? 0 : bit(SK_VIRTIO_BLK_F_SIZE_MAX);
+    config.size_max = size_max;
+    config.seg_max = size_max == 0 ? 254 : 1;
+    config.zone_sectors = 256;
+    config.zones_conventional = 1;
+    config.max_append_sectors = 64;
+    config.deferred = true;
+    blk_rig_start(&rig, &config, &options);
+    memset(many, 0, sizeof(many));
+    completed = 0;
+}
+
+static void submit_zone(unsigned i, enum sk_block_operation operation, uint64_t sector,
+                        uint32_t bytes)
+{
+    blk_rig_prepare(&rig, &many[i], operation, sector, i, bytes);
+    many[i].request.complete = note;
+    blk_rig_submit(&rig, &many[i]);
+}
+
+/* At a write pointer each request happens once: nobody knows whether it did. */
+static void test_virtio_blk_resubmit__writes_to_zones_end(void **state)
+{
+    (void)state;
+    start_zoned(0, 0);
+    submit_zone(0, SK_BLOCK_ZONE_APPEND, 256, 512);
+    submit_zone(1, SK_BLOCK_WRITE, 512, 512);
+    submit_zone(2, SK_BLOCK_ZONE_RESET, 768, 0);
+    submit_zone(3, SK_BLOCK_READ, 0, 512);
+    submit_zone(4, SK_BLOCK_FLUSH, 0, 0);
+    submit_zone(5, SK_BLOCK_ZONE_REPORT, 0, 4096);
+    fake_device_needs_reset(rig.fake);
+    assert_int_equal(poll(), SK_ERR_BROKEN);
+    assert_int_equal(completed, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(many[i].request.status, SK_ERR_MALFORMED);
+    }
+    assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
+    settle(6);
+    for (unsigned i = 3; i < 6; i++) {
+        assert_int_equal(many[i].request.status, SK_OK);
+    }
+    assert_int_equal(rig.fake->writes, 0);
+    blk_rig_deinit(&rig);
+}
+
+/*
+ * A write whose parts reach a zone one after the other: what was written stays,
+ * and nothing begins at its start again, whether it waits for a slot or not.
+ */
+static void zone_write_in_parts(uint64_t more, bool queue_only)
+{
+    for (unsigned done = 0; done < 8; done++) {
+        start_zoned(more, 512);
+        submit_zone(0, SK_BLOCK_WRITE, 256, 4096);
+        submit_zone(1, SK_BLOCK_READ, 0, 512);
+        for (unsigned i = 0; i < done; i++) {
+            (void)fake_device_run(rig.fake, 1);
+            assert_int_equal(poll(), SK_OK);
+        }
+        if (queue_only) {
+            assert_int_equal(sk_block_reset_queue(rig.queue), SK_OK);
+        } else {
+            fake_device_needs_reset(rig.fake);
+            assert_int_equal(poll(), SK_ERR_BROKEN);
+            assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
+        }
+        settle(2);
+        assert_int_equal(many[0].completions, 1);
+        assert_int_not_equal(many[0].request.status, SK_OK);
+        assert_int_equal(many[1].request.status, SK_OK);
+        assert_int_equal(rig.fake->writes, done);
+        blk_rig_deinit(&rig);
+    }
+}
+
+/* The poll that takes a part's answer finds the device broken: no part is there, and none follows. */
+static void test_virtio_blk_resubmit__a_zone_write_between_two_parts_ends(void **state)
+{
+    (void)state;
+    start_zoned(0, 512);
+    rig.fake->config.order = FAKE_ORDER_LAST_IN;
+    submit_zone(2, SK_BLOCK_READ, 0, 512);
+    submit_zone(0, SK_BLOCK_WRITE, 256, 4096);
+    submit_zone(1, SK_BLOCK_WRITE, 512, 512);
+    (void)fake_device_run(rig.fake, 1);
+    fake_device_forge_used(rig.fake, 0, 4000, 0);
+    assert_int_equal(poll(), SK_ERR_BROKEN);
+    assert_int_equal(completed, 1);
+    assert_int_equal(many[0].request.status, SK_ERR_MALFORMED);
+    assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
+    settle(3);
+    assert_int_equal(many[1].request.status, SK_OK); /* the device had not seen this one */
+    assert_int_equal(many[2].request.status, SK_OK);
+    assert_int_equal(rig.fake->writes, 2);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_resubmit__zone_writes_in_parts_end(void **state)
+{
+    (void)state;
+    zone_write_in_parts(0, false);
+    zone_write_in_parts(bit(SK_VIRTIO_F_RING_RESET), true);
+}
+
 /* ---- Gone, or another one ---------------------------------------------------------------- */
 
 /* The disk failed for good: whatever is asked of it says so, and it can be removed. */
@@ -812,6 +926,9 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_resubmit__synchronous_calls_return),
         cmocka_unit_test(test_virtio_blk_resubmit__new_requests_are_refused_until_it_is_back),
         cmocka_unit_test(test_virtio_blk_resubmit__at_random_loses_nothing_acknowledged),
+        cmocka_unit_test(test_virtio_blk_resubmit__writes_to_zones_end),
+        cmocka_unit_test(test_virtio_blk_resubmit__zone_writes_in_parts_end),
+        cmocka_unit_test(test_virtio_blk_resubmit__a_zone_write_between_two_parts_ends),
         cmocka_unit_test(test_virtio_blk_recover__keeps_the_chosen_cache),
         cmocka_unit_test(test_virtio_blk_recover__another_disk_gets_nothing),
         cmocka_unit_test(test_virtio_blk_recover__another_block_size_is_another_disk),
