@@ -7,7 +7,6 @@
 #include "console.h"
 
 #define NAP_NS   UINT64_C(1000000000)
-#define SPIN_NS  UINT64_C(50000) /* hybrid: about as long as a request takes */
 #define BREAK_NS UINT64_C(200000000)
 
 static bool is_stopped(const struct bench_plan *plan)
@@ -144,10 +143,9 @@ static bool look(struct bench_worker *worker)
     uint32_t completed = 0;
     enum sk_status status = SK_OK;
 
-    if (worker->plan->wait == BENCH_IRQ) {
-        status = sk_block_wait(worker->queue, worker->now_ns + NAP_NS);
-    } else if (worker->plan->wait == BENCH_HYBRID) {
-        status = sk_block_wait_hybrid(worker->queue, SPIN_NS, worker->now_ns + NAP_NS);
+    if (worker->plan->wait != BENCH_POLL) { /* without a spin it just sleeps */
+        status = sk_block_wait_hybrid(worker->queue, worker->plan->spin_ns,
+                                      worker->now_ns + NAP_NS);
     }
     (void)status; /* poll says what happened, in the requests' statuses */
     status = sk_block_poll(worker->queue, 0, &completed);

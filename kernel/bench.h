@@ -21,6 +21,7 @@ struct bench_plan {
     uint64_t requests; /* of each hart; UINT64_MAX: until the time is over */
     uint64_t duration_ns;
     uint64_t places;        /* how often a request fits on the disk */
+    uint64_t spin_ns;       /* BENCH_HYBRID: how long it looks before it sleeps */
     uint32_t latency_every; /* of how many requests one is timed; 0: none */
     enum bench_wait wait;
     bool write;

@@ -31,9 +31,10 @@ const struct shell_command shell_commands[] = {
     { "flush", "", "make what was written durable", command_flush },
     { "hash", "[SECTOR COUNT]", "SHA-256 of the disk or a part of it", command_hash },
     { "bench",
-      "[read|write] [BYTES] [DEPTH] [SECONDS] [random|sequential] [poll|irq|hybrid] [harts=N] "
-      "[requests=N] [latency=N]",
+      "[read|write] [BYTES] [DEPTH] [SECONDS] [random|sequential] [poll|irq|hybrid] "
+      "[spin=US] [harts=N] [requests=N] [latency=N]",
       "measure (read 4096 32 2 random irq harts=1 latency=1: each request is timed);\n"
+      "                                   hybrid polls for spin=50 us before it sleeps;\n"
       "                                   requests=N: a hart ends after N; write destroys data",
       command_bench },
     { "stats", "", "counters of memory and of the disk's queues, how long requests took",
@@ -80,7 +81,7 @@ enum shell_result command_help(const struct shell_call *call)
     (void)call;
     for (size_t i = 0; i < shell_command_count; i++) {
         const struct shell_command *command = &shell_commands[i];
-        char form[160];
+        char form[192];
 
         (void)sk_text_format(form, sizeof(form), "%s %s", command->name, command->usage);
         console_print("  %-32s %s%s\n", form,

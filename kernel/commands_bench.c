@@ -17,10 +17,13 @@
 #define BYTES_MAX       (16u << 20)
 #define SECONDS_MAX     3600u
 #define LATENCY_MAX     (1u << 20)
+#define SPIN_US_DEFAULT 50u
+#define SPIN_US_MAX     1000000u
 #define NS_PER_SECOND   UINT64_C(1000000000)
+#define NS_PER_US       UINT64_C(1000)
 #define SEED            UINT64_C(0x5eed5eed5eed5eed)
 
-enum number { BYTES, DEPTH, SECONDS, HARTS, REQUESTS, LATENCY, NUMBER_COUNT };
+enum number { BYTES, DEPTH, SECONDS, HARTS, REQUESTS, LATENCY, SPIN, NUMBER_COUNT };
 
 static const struct {
     const char *name; /* NULL: by its place alone */
@@ -33,6 +36,7 @@ static const struct {
     [HARTS] = { "harts", 1, KERNEL_HARTS_MAX },
     [REQUESTS] = { "requests", 1, UINT64_MAX },
     [LATENCY] = { "latency", 0, LATENCY_MAX },
+    [SPIN] = { "spin", 1, SPIN_US_MAX },
 };
 
 struct job {
@@ -325,6 +329,9 @@ static void print_plan(const struct job *job)
     console_print("bench: %s, %lu bytes, depth %lu, %s, %s, %lu s", plan.write ? "write" : "read",
                   plan.bytes, plan.depth, plan.sequential ? "sequential" : "random",
                   waits[plan.wait], job->numbers[SECONDS]);
+    if (plan.wait == BENCH_HYBRID) {
+        console_print(", spin %lu us", job->numbers[SPIN]);
+    }
     if (job->harts > 1) {
         console_print(", %u harts", job->harts);
     }
@@ -336,8 +343,8 @@ static void print_plan(const struct job *job)
 
 enum shell_result command_bench(const struct shell_call *call)
 {
-    struct job job = { .numbers = { BYTES_DEFAULT, DEPTH_DEFAULT, SECONDS_DEFAULT, 1, UINT64_MAX,
-                                    1 } };
+    struct job job = { .numbers = { BYTES_DEFAULT, DEPTH_DEFAULT, SECONDS_DEFAULT, 1, UINT64_MAX, 1,
+                                    SPIN_US_DEFAULT } };
     bool good = true;
 
     plan = (struct bench_plan){ .interactive = call->interactive };
@@ -347,6 +354,7 @@ enum shell_result command_bench(const struct shell_call *call)
     plan.bytes = job.numbers[BYTES];
     plan.depth = job.numbers[DEPTH];
     plan.requests = job.numbers[REQUESTS];
+    plan.spin_ns = plan.wait == BENCH_HYBRID ? job.numbers[SPIN] * NS_PER_US : 0;
     plan.latency_every = (uint32_t)job.numbers[LATENCY];
     if (!disk_open(&job.disk) || !check(&job) || !choose_harts(&job)) {
         return SHELL_FAILED;

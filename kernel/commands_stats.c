@@ -68,6 +68,8 @@ static const struct {
     { "polls", COUNTER(polls) },
     { "polls that found nothing", COUNTER(polls_empty) },
     { "waits", COUNTER(waits) },
+    { "spins", COUNTER(spins) },
+    { "spins that were enough", COUNTER(spins_enough) },
     { "submitted again", COUNTER(resubmitted) },
     { "recoveries", COUNTER(recoveries) },
     { "refused", COUNTER(refused) },

@@ -30,9 +30,14 @@ def test_bench__polling(folder):
     measures(folder, "read 4096 32 1 random poll")
 
 
-def test_bench__polling_for_a_while(folder):
-    measures(folder, "read 4096 1 1 random hybrid").has(r"^bench: .*, hybrid, ")
-    measures(folder, "read 4096 32 1 random hybrid")
+def test_bench__polling_before_it_sleeps(folder):
+    """With time enough to poll it hardly sleeps, with none it always does."""
+    run = measures(folder, "read 4096 4 60 requests=1000 hybrid spin=1000000")
+    assert counter(run, "spins that were enough") > 0.9 * counter(run, "spins") > 0
+    run.has(r"^bench: .*, hybrid, 60 s, spin 1000000 us, at most 1000 requests$")
+    run = measures(folder, "read 4096 1 60 requests=300 hybrid spin=1")
+    assert counter(run, "waits") > 0 and counter(run, "interrupts") > 0
+    assert counter(run, "spins") >= 300
 
 
 def test_bench__one_at_a_time(folder):
@@ -51,7 +56,7 @@ def test_bench__larger_than_the_disk_is_refused(folder):
 def test_bench__nonsense_is_refused(folder):
     image = Image(folder, 512 * 400, "nonsense")
     for words in ("read 0", "read 513", "read 4096 0", "read 4096 1 0", "read 99999999999999999",
-                  "read 4096 4294967296"):
+                  "read 4096 4294967296", "spin=0", "spin=x"):
         run = boot("bench %s; hash; poweroff" % words, disk(image)).left(1)
         assert run.sha256() == (image.sha256(), image.size)
 

@@ -42,7 +42,7 @@ def test_harts__one(folder):
 
 
 def test_harts__two_with_a_queue_each(folder):
-    for words in ("irq", "poll"):
+    for words in ("irq", "poll", "hybrid"):
         run = work(folder, 2, 2, words)
         run.has(r"^2 of 2 harts run")
         assert lines_of_harts(run) == [0, 1]
