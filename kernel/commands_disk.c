@@ -9,33 +9,58 @@
 #include "disk.h"
 #include "lib/partitions.h"
 #include "lib/string.h"
+#include "lib/text.h"
 #include "memory.h"
 
 #define RECOVER_NS   UINT64_C(5000000000)
 #define DUMP_BYTES   16u
 #define LINE_COLUMNS 110u
+#define LIST_COLUMN  14u
 
 static bool has_feature(const struct sk_block_info *info, unsigned bit)
 {
     return info->features >> bit & 1;
 }
 
+/* A list of words behind a title, in as many lines as it takes. */
+struct list {
+    const char *title;
+    size_t column; /* 0: nothing was printed yet */
+};
+
+static void print_word(struct list *list, const char *word)
+{
+    size_t length = text_length(word) + 1;
+
+    if (list->column == 0) {
+        console_print("  %-12s", list->title);
+        list->column = LIST_COLUMN;
+    } else if (list->column + length > LINE_COLUMNS) {
+        console_print("\n  %-12s", "");
+        list->column = LIST_COLUMN;
+    }
+    console_print(" %s", word);
+    list->column += length;
+}
+
 static void print_features(const struct disk *disk, const char *title, uint64_t features)
 {
-    console_print("  %-12s", title);
+    struct list list = { title, 0 };
+    char number[16];
+
     for (unsigned bit = 0; bit < 64; bit++) {
         const char *name = sk_block_feature_name(disk->device, bit);
 
         if (!(features >> bit & 1)) {
             continue;
         }
-        if (name != NULL) {
-            console_print(" %s", name);
-        } else {
-            console_print(" bit%u", bit);
-        }
+        (void)sk_text_format(number, sizeof(number), "bit%u", bit);
+        print_word(&list, name != NULL ? name : number);
     }
-    console_print("%s\n", features == 0 ? " none" : "");
+    if (features == 0) {
+        print_word(&list, "none");
+    }
+    console_print("\n");
 }
 
 static void print_limits(const struct sk_block_info *info)
@@ -81,29 +106,23 @@ static void print_rings(const struct sk_block_info *info)
     console_print("\n");
 }
 
-/* As name=value, in lines of their own where they are full; features have their own lines. */
+/* As name=value; features have lines of their own. */
 static void print_properties(const struct disk *disk)
 {
+    struct list list = { "properties", 0 };
     struct sk_block_property property;
-    size_t column = LINE_COLUMNS;
     char text[64];
 
     for (uint32_t i = 0; sk_block_get_property(disk->device, i, &property) == SK_OK; i++) {
-        size_t length;
-
         if (property.name[0] >= 'A' && property.name[0] <= 'Z') {
             continue;
         }
-        length = property.kind == SK_BLOCK_PROPERTY_TEXT
-                     ? sk_text_format(text, sizeof(text), " %s=%s", property.name, property.text)
-                     : sk_text_format(text, sizeof(text), " %s=%lu", property.name,
-                                      property.number);
-        if (column + length > LINE_COLUMNS) {
-            console_print("%s  %-12s", i == 0 ? "" : "\n", i == 0 ? "properties" : "");
-            column = 14;
+        if (property.kind == SK_BLOCK_PROPERTY_TEXT) {
+            (void)sk_text_format(text, sizeof(text), "%s=%s", property.name, property.text);
+        } else {
+            (void)sk_text_format(text, sizeof(text), "%s=%lu", property.name, property.number);
         }
-        console_print("%s", text);
-        column += length;
+        print_word(&list, text);
     }
     console_print("\n");
 }

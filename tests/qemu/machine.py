@@ -60,6 +60,10 @@ class Run:
             self.fail("the exit status is not %s" % status)
         return self
 
+    def features(self):
+        """The names behind "negotiated" in what `disk` printed, in as many lines as it took."""
+        return set(self.has(r"^  negotiated ((?:.|\n   )*)$").group(1).split())
+
     def sha256(self, which=0):
         """(digits, bytes) of one of the lines that `hash` ends with."""
         lines = re.findall(r"^sha256 ([0-9a-f]{64}) (\d+) bytes$", self.text, re.M)
