@@ -19,6 +19,8 @@ import time
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/support"))
+from sockets import listens
 SKBLK = os.environ.get("SKIO_SKBLK", str(ROOT / "build/process/tools/skblk/skblk"))
 PLUGIN = os.environ.get("SKIO_PLUGIN", "")
 SECONDS = 120
@@ -107,10 +109,10 @@ class Program:
 
 def starts(program, path):
     """Waits until a program listens on a socket's path."""
-    def listens():
+    def is_ready():
         assert program.is_alive(), "%s ended: %s" % (program.command[0], program.log.read_text())
-        return os.path.exists(path)
-    wait_for(listens, "%s listening" % program.command[0])
+        return listens(path)
+    wait_for(is_ready, "%s listening" % program.command[0])
     return program
 
 

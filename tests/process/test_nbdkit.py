@@ -4,7 +4,7 @@
 import json
 import os
 
-from process import PLUGIN, Skip, main, need, run, sha256, wait_for
+from process import PLUGIN, Skip, main, need, run, sha256, starts
 
 MIB = 1 << 20
 
@@ -16,11 +16,7 @@ def serve(bench, socket, *words):
         raise Skip("the plugin, which is built without sanitizers only")
     path = bench.path("nbd.sock")
     program = bench.start(["nbdkit", "-f", "-U", path, PLUGIN, "socket=%s" % socket, *words], "nbdkit")
-
-    def answers():
-        assert program.is_alive(), program.log.read_text()
-        return path.exists()
-    wait_for(answers, "nbdkit listening")
+    starts(program, path)
     return "nbd+unix:///?socket=%s" % path, program
 
 

@@ -13,14 +13,19 @@ called durable.  The load is `scrub`: random extents, several in flight.
   qom-set, drive_del the disk is taken away (device_del is refused on this bus: tested, too)
 """
 import json
+import pathlib
 import signal
 import subprocess
+import sys
 import time
 
 from extents import (SECTOR, Extents, Together, Written, differences, durable_of, failed_of,
                      parts)
 from machine import Image, Skip, boot, disk, main
 from qmp import Guest, Refused
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from sockets import listens
 
 SECTORS = 8192
 MIB = 1 << 20
@@ -361,7 +366,7 @@ class Server:
                                             stdin=subprocess.DEVNULL)
         except FileNotFoundError:
             raise Skip("qemu-nbd")
-        while not self.path.exists():
+        while not listens(self.path):
             assert self.process.poll() is None, "qemu-nbd does not start"
             time.sleep(0.02)
 
