@@ -40,6 +40,7 @@ struct mode {
     (SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) | \
      SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_SEG_MAX) | SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_FLUSH))
 #define PACKED      SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED)
+#define IN_ORDER    SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER)
 
 static const struct mode modes[] = {
     { "direct", NO_INDIRECT | NO_EVENT, 0, 1, 256 },
@@ -48,6 +49,10 @@ static const struct mode modes[] = {
     { "indirect-event", 0, 0, 16, 256 },
     { "packed", NO_INDIRECT, PACKED, 1, 256 },
     { "packed-indirect", 0, PACKED, 16, 256 },
+    { "packed-odd", 0, PACKED, 16, 251 },
+    { "in-order", 0, IN_ORDER, 16, 256 },
+    { "packed-in-order", NO_INDIRECT, PACKED | IN_ORDER, 1, 256 },
+    { "packed-in-order-indirect", 0, PACKED | IN_ORDER, 16, 256 },
     { "queue-16", 0, 0, 16, 16 },
     { "queue-1024", 0, 0, 16, 1024 },
     { "queue-32768", 0, 0, 16, 32768 },
@@ -251,7 +256,7 @@ static void print_table(void)
 {
     printf("nanoseconds for a 4 KiB read, the in-process device included; medians of %u runs\n\n",
            RUNS);
-    printf("%-16s %10s %10s %10s %14s\n", "ring", "batch 1", "batch 32", "batch 128",
+    printf("%-24s %10s %10s %10s %14s\n", "ring", "batch 1", "batch 32", "batch 128",
            "notifications");
     for (size_t i = 0; i < MODE_COUNT; i++) {
         double one;
@@ -265,7 +270,7 @@ static void print_table(void)
         most = median(modes[i].queue_size < 128 ? modes[i].queue_size : 128);
         before = fast_device_notifications(&bench.device);
         (void)run(16, 16000);
-        printf("%-16s %10.1f %10.1f %10.1f %11.3f/rq\n", modes[i].name, one, many, most,
+        printf("%-24s %10.1f %10.1f %10.1f %11.3f/rq\n", modes[i].name, one, many, most,
                (double)(fast_device_notifications(&bench.device) - before) / 16000.0);
         stop();
     }

@@ -50,6 +50,8 @@ static const struct setting {
       "on|off: indirect descriptors (on)" },
     { "packed", FEATURE, &settings.disk.features, SK_VIRTIO_F_RING_PACKED,
       "on|off: the packed ring, where it is offered (on)" },
+    { "order", FEATURE, &settings.disk.features, SK_VIRTIO_F_IN_ORDER,
+      "on|off: answers in order, where that is offered (on)" },
     { "event", FEATURE, &settings.disk.features, SK_VIRTIO_F_EVENT_IDX,
       "on|off: event indexes (on)" },
     { "timeout", NUMBER, &settings.timeout_ms, 0, "MS: longest time of one request (10000)" },

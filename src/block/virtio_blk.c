@@ -105,7 +105,7 @@ static void fill(struct ski_blk *blk, struct sk_device_node *node,
     blk->scratch_address =
         sk_daddr_make(address.raw + options->queue_count * memory.queue_bytes);
     blk->block.name = node->name;
-    blk->block.ops = &ski_blk_split_ops;
+    blk->block.ops = ski_blk_ops_for(false, false);
     blk->block.platform = node->platform;
     blk->block.domain = node->domain;
     blk->block.info.driver = "virtio-blk";

@@ -10,6 +10,7 @@
  *   virtio_blk_settle.c  what becomes of requests when the device was stopped
  *   virtio_blk_queue.c   the short way of the usual request: submit and poll
  *   virtio_blk_rest.c    all that leaves it
+ *   virtio_blk_order.c   a device that works in order, as far as that differs
  *   virtio_blk_list.c    batches of them
  *   virtio_blk_reset.c   a queue that is reset alone
  *   virtio_blk_wait.c    sleeping until poll has something to do
@@ -153,6 +154,7 @@ struct ski_blk_queue {
     bool notification_data;
     bool special; /* NOTIFICATION_DATA or ORDER_PLATFORM: telling the device takes more */
     bool indirect;
+    bool in_order; /* slots are used in turn, and one used entry may speak of many */
     uint8_t turn;  /* SKI_BLK_IDLE, ...: what the owner is at */
 
     /* Slots, by the id that the device returns for them. */
@@ -164,6 +166,8 @@ struct ski_blk_queue {
     uint16_t chain_length; /* descriptors of a slot */
     uint16_t table_length; /* and those that its table has room for */
     uint16_t link_mask;    /* of an id: where links count from; 0 in a table */
+    uint16_t next_slot;    /* IN_ORDER, packed: which starts next, */
+    uint16_t oldest_slot;  /* and which is answered next; a split ring counts them itself */
     uint16_t started;      /* packed: how many starts there were; a split ring counts them itself */
     uint8_t mark;          /* what a slot's will be that starts now, if it is whole */
 
@@ -389,9 +393,8 @@ void ski_blk_stop(struct ski_blk *blk, enum sk_status reason);
 SK_MUST_CHECK enum sk_status ski_blk_quiesce(struct ski_blk *blk, enum sk_status reason,
                                              uint64_t timeout_ns);
 
-/* What a queue is driven by, chosen when its ring is; the device's own calls are the same in both. */
-extern const struct sk_block_ops ski_blk_split_ops;
-extern const struct sk_block_ops ski_blk_packed_ops;
+/* What a queue is driven by, for its kind of ring; the device's own calls are the same in all. */
+const struct sk_block_ops *ski_blk_ops_for(bool packed, bool in_order);
 
 /* Completes all that a stopped device had or would have had, up to `budget`; how many. */
 uint32_t ski_blk_drain(struct ski_blk_queue *queue, uint32_t budget);
@@ -422,10 +425,18 @@ void ski_blk_submit_split(struct sk_block_queue *face, struct sk_block_request *
                           uint32_t count);
 void ski_blk_submit_packed(struct sk_block_queue *face, struct sk_block_request *const *requests,
                            uint32_t count);
+void ski_blk_submit_split_in_order(struct sk_block_queue *face,
+                                   struct sk_block_request *const *requests, uint32_t count);
+void ski_blk_submit_packed_in_order(struct sk_block_queue *face,
+                                    struct sk_block_request *const *requests, uint32_t count);
 enum sk_status ski_blk_poll_split(struct sk_block_queue *face, uint32_t budget,
                                   uint32_t *out_completed);
 enum sk_status ski_blk_poll_packed(struct sk_block_queue *face, uint32_t budget,
                                    uint32_t *out_completed);
+enum sk_status ski_blk_poll_split_in_order(struct sk_block_queue *face, uint32_t budget,
+                                           uint32_t *out_completed);
+enum sk_status ski_blk_poll_packed_in_order(struct sk_block_queue *face, uint32_t budget,
+                                            uint32_t *out_completed);
 enum sk_status ski_blk_reset_queue(struct sk_block_queue *face);
 void ski_blk_submit_list(struct sk_block_queue *face, struct sk_block_request *first);
 void ski_blk_refuse_list(struct sk_block_queue *face, struct sk_block_request *first,

@@ -62,7 +62,7 @@ uint64_t ski_blk_wanted_features(const struct sk_virtio_blk_options *options)
                            BIT(SK_VIRTIO_BLK_F_ZONED) | BIT(SK_VIRTIO_F_INDIRECT_DESC) |
                            BIT(SK_VIRTIO_F_EVENT_IDX) | BIT(SK_VIRTIO_F_ORDER_PLATFORM) |
                            BIT(SK_VIRTIO_F_RING_PACKED) | BIT(SK_VIRTIO_F_NOTIFICATION_DATA) |
-                           BIT(SK_VIRTIO_F_RING_RESET);
+                           BIT(SK_VIRTIO_F_RING_RESET) | BIT(SK_VIRTIO_F_IN_ORDER);
 
     if (options->queue_count > 1) {
         implemented |= BIT(SK_VIRTIO_BLK_F_MQ);

@@ -10,8 +10,8 @@
  * takes first and calls back then: whatever callbacks submit was not published
  * yet while answers were believed.
  *
- * The code is written once and compiled for each kind of ring: `packed` is a
- * constant wherever SKI_INLINE stands.  No function is called in the middle of
+ * The code is written once and compiled for each kind of ring and of order:
+ * `packed` and `in_order` are constants wherever SKI_INLINE stands.  No function is called in the middle of
  * it, so that the compiler need not save registers.
  */
 #include "block/virtio_blk_slot.h"
@@ -32,7 +32,8 @@ struct simple {
 
 /* A whole request into a slot of a split ring: all that differs from the slot's last one. */
 SKI_INLINE void add_simple_split(struct ski_blk_queue *queue, uint32_t id,
-                                 struct ski_blk_slot *slot, const struct simple *simple)
+                                 struct ski_blk_slot *slot, const struct simple *simple,
+                                 bool in_order)
 {
     struct ski_ring_descriptor SKI_SHARED *data = slot->data;
     uint16_t place;
@@ -41,7 +42,11 @@ SKI_INLINE void add_simple_split(struct ski_blk_queue *queue, uint32_t id,
     ski_door_store64(&data->rest, (simple->bytes | queue->data_rest[simple->operation]) +
                                       ((uint64_t)(id & queue->link_mask) << 48));
     place = (uint16_t)queue->ring.split.added;
-    ski_ring_split_add(&queue->ring.split, (uint16_t)id);
+    if (in_order) {
+        queue->ring.split.added++; /* the available ring says it already */
+    } else {
+        ski_ring_split_add(&queue->ring.split, (uint16_t)id);
+    }
     slot->place = place;
 }
 
@@ -97,12 +102,13 @@ SKI_INLINE void add_simple_chain(struct ski_blk_queue *queue, const struct ski_b
  * False: look at it in full; nothing was done.
  */
 SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_request *request,
-                             bool packed)
+                             bool packed, bool in_order)
 {
     const struct sk_dma_segment *segment = request->segments;
     struct simple simple = { .operation = request->operation };
     uint64_t sector = request->sector;
-    uint32_t id = ski_blk_next_slot(queue);
+    uint32_t id = in_order ? ski_blk_slot_in_turn(queue, packed)
+                           : queue->free_slots[queue->free_count - 1];
     struct ski_blk_slot *slot = &queue->slots[id];
     struct ski_blk_frame SKI_SHARED *frame;
 
@@ -131,11 +137,14 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
     slot->bytes = simple.bytes;
     slot->mark = queue->mark;
     if (!packed) {
-        add_simple_split(queue, id, slot, &simple);
+        add_simple_split(queue, id, slot, &simple, in_order);
     } else {
         uint64_t own = ski_ring_packed_rest(0, id, queue->ring.packed.next_marks);
 
         slot->place = queue->started++;
+        if (in_order) {
+            queue->next_slot = ski_blk_slot_after(queue, id);
+        }
         if (queue->indirect) {
             add_simple_table(queue, slot, &simple, own);
         } else {
@@ -164,7 +173,7 @@ SKI_INLINE void tell(struct ski_blk_queue *queue, bool packed)
 
 /* The rest of some requests, of which the first is unusual, or finds no slot. */
 SKI_INLINE void submit_rest(struct ski_blk_queue *queue, struct sk_block_request *const *requests,
-                            uint32_t count, bool packed)
+                            uint32_t count, bool packed, bool in_order)
 {
     bool ready = ski_blk_is_ready(queue);
 
@@ -174,7 +183,7 @@ SKI_INLINE void submit_rest(struct ski_blk_queue *queue, struct sk_block_request
         if (room && queue->slots[ski_blk_next_slot(queue)].segments != 1) {
             ski_blk_end_chain(queue, ski_blk_next_slot(queue), 1);
         }
-        if (!room || !start_simple(queue, requests[i], packed)) {
+        if (!room || !start_simple(queue, requests[i], packed, in_order)) {
             ski_blk_start_request(queue, requests[i]);
         }
     }
@@ -186,18 +195,32 @@ SKI_INLINE void submit_rest(struct ski_blk_queue *queue, struct sk_block_request
 SKI_APART static void submit_rest_split(struct ski_blk_queue *queue,
                                         struct sk_block_request *const *requests, uint32_t count)
 {
-    submit_rest(queue, requests, count, false);
+    submit_rest(queue, requests, count, false, false);
 }
 
 SKI_APART static void submit_rest_packed(struct ski_blk_queue *queue,
                                          struct sk_block_request *const *requests, uint32_t count)
 {
-    submit_rest(queue, requests, count, true);
+    submit_rest(queue, requests, count, true, false);
+}
+
+SKI_APART static void submit_rest_split_in_order(struct ski_blk_queue *queue,
+                                                 struct sk_block_request *const *requests,
+                                                 uint32_t count)
+{
+    submit_rest(queue, requests, count, false, true);
+}
+
+SKI_APART static void submit_rest_packed_in_order(struct ski_blk_queue *queue,
+                                                  struct sk_block_request *const *requests,
+                                                  uint32_t count)
+{
+    submit_rest(queue, requests, count, true, true);
 }
 
 /* What waits is not overtaken. */
 SKI_INLINE void submit(struct sk_block_queue *face, struct sk_block_request *const *requests,
-                       uint32_t count, bool packed)
+                       uint32_t count, bool packed, bool in_order)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
     bool usual = ski_blk_is_ready(queue) && queue->waiting == NULL;
@@ -206,8 +229,12 @@ SKI_INLINE void submit(struct sk_block_queue *face, struct sk_block_request *con
         return;
     }
     do {
-        if (!usual || queue->free_count == 0 || !start_simple(queue, *requests, packed)) {
-            if (packed) {
+        if (!usual || queue->free_count == 0 ||
+            !start_simple(queue, *requests, packed, in_order)) {
+            if (in_order) {
+                packed ? submit_rest_packed_in_order(queue, requests, count)
+                       : submit_rest_split_in_order(queue, requests, count);
+            } else if (packed) {
                 submit_rest_packed(queue, requests, count);
             } else {
                 submit_rest_split(queue, requests, count);
@@ -224,13 +251,25 @@ SKI_INLINE void submit(struct sk_block_queue *face, struct sk_block_request *con
 void ski_blk_submit_split(struct sk_block_queue *face, struct sk_block_request *const *requests,
                           uint32_t count)
 {
-    submit(face, requests, count, false);
+    submit(face, requests, count, false, false);
 }
 
 void ski_blk_submit_packed(struct sk_block_queue *face, struct sk_block_request *const *requests,
                            uint32_t count)
 {
-    submit(face, requests, count, true);
+    submit(face, requests, count, true, false);
+}
+
+void ski_blk_submit_split_in_order(struct sk_block_queue *face,
+                                   struct sk_block_request *const *requests, uint32_t count)
+{
+    submit(face, requests, count, false, true);
+}
+
+void ski_blk_submit_packed_in_order(struct sk_block_queue *face,
+                                    struct sk_block_request *const *requests, uint32_t count)
+{
+    submit(face, requests, count, true, true);
 }
 
 void ski_blk_publish(struct ski_blk_queue *queue)
@@ -256,18 +295,19 @@ void ski_blk_publish(struct ski_blk_queue *queue)
 
 /*
  * Ends the request whose slot the device says it is done with: `id` comes from
- * the device.  False: it is not just a whole request that went well; *out_odd
+ * the device, or is the oldest one if it works in order.  False: it is not just a whole request that went well; *out_odd
  * says what was seen, and nothing was done.
  */
 SKI_INLINE bool end_simple(struct ski_blk_queue *queue, uint32_t id,
-                           struct sk_block_request **out_request, struct ski_blk_odd *out_odd)
+                           struct sk_block_request **out_request, struct ski_blk_odd *out_odd,
+                           bool in_order)
 {
     struct sk_block_statistics *statistics = &queue->queue.statistics;
     struct ski_blk_slot *slot = &queue->slots[id];
     struct sk_block_request *request;
     uint8_t answer;
 
-    if (id >= queue->slot_limit || slot->request == NULL) {
+    if (!in_order && (id >= queue->slot_limit || slot->request == NULL)) {
         *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_ID, id };
         return false;
     }
@@ -278,7 +318,11 @@ SKI_INLINE bool end_simple(struct ski_blk_queue *queue, uint32_t id,
         return false;
     }
     slot->request = NULL;
-    queue->free_slots[queue->free_count++] = (uint16_t)id;
+    if (in_order) {
+        queue->free_count++;
+    } else {
+        queue->free_slots[queue->free_count++] = (uint16_t)id;
+    }
     if (request->operation == SK_BLOCK_READ) {
         statistics->bytes_read += slot->bytes;
     } else {
@@ -305,7 +349,7 @@ SKI_INLINE bool harvest_split(struct ski_blk_queue *queue, uint32_t budget,
     for (; ended->count < pending; ended->count++) {
         struct sk_block_request *request;
 
-        if (!end_simple(queue, ski_ring_split_take(ring), &request, out_odd)) {
+        if (!end_simple(queue, ski_ring_split_take(ring), &request, out_odd, false)) {
             return false;
         }
         *ended->last = request;
@@ -323,7 +367,7 @@ SKI_INLINE bool harvest_packed(struct ski_blk_queue *queue, uint32_t budget,
         uint32_t id = ski_ring_packed_id(ring);
         struct sk_block_request *request;
 
-        if (!end_simple(queue, id, &request, out_odd)) {
+        if (!end_simple(queue, id, &request, out_odd, false)) {
             return false;
         }
         ski_ring_packed_skip(ring, ski_blk_descriptors_of(queue, id));
@@ -336,8 +380,92 @@ SKI_INLINE bool harvest_packed(struct ski_blk_queue *queue, uint32_t budget,
     return true;
 }
 
+/* IN_ORDER: a used entry speaks of a batch, of which each is ended from the oldest on. */
+SKI_INLINE bool harvest_split_in_order(struct ski_blk_queue *queue, uint32_t budget,
+                                       struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
+{
+    struct ski_ring_split *ring = &queue->ring.split;
+    uint32_t batch = queue->ring.batch;
+    uint32_t goal;
+    uint16_t pending;
+
+    if (ski_ring_split_pending(ring, &pending) != SK_OK) {
+        *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_INDEX, pending };
+        return false;
+    }
+    goal = budget - 1 < pending ? budget : pending; /* 0: all */
+    for (; ended->count < goal; ended->count++, batch--) {
+        uint32_t oldest = ski_blk_oldest_slot(queue, false);
+        struct sk_block_request *request;
+
+        if (batch == 0) {
+            uint32_t id = ski_ring_split_id(ring);
+
+            batch = ski_blk_batch_to(queue, id, pending - ended->count, false);
+            if (batch == 0) {
+                *out_odd = ski_blk_order_odd(queue, id);
+                break;
+            }
+        }
+        if (!end_simple(queue, oldest, &request, out_odd, true)) {
+            break;
+        }
+        ring->taken++;
+        *ended->last = request;
+        ended->last = &request->next;
+    }
+    queue->ring.batch = batch;
+    return out_odd->what == SKI_BLK_ODD_NOT;
+}
+
+SKI_INLINE bool harvest_packed_in_order(struct ski_blk_queue *queue, uint32_t budget,
+                                        struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
+{
+    struct ski_ring_packed *ring = &queue->ring.packed;
+    uint32_t batch = queue->ring.batch;
+
+    while (batch != 0 || ski_ring_packed_is_used(ring)) {
+        uint32_t oldest = queue->oldest_slot;
+        struct sk_block_request *request;
+
+        if (batch == 0) {
+            uint32_t id = ski_ring_packed_id(ring);
+
+            batch = ski_blk_batch_to(queue, id, queue->depth - queue->free_count, true);
+            if (batch == 0) {
+                *out_odd = ski_blk_order_odd(queue, id);
+                break;
+            }
+        }
+        if (!end_simple(queue, oldest, &request, out_odd, true)) {
+            break;
+        }
+        ski_ring_packed_skip(ring, ski_blk_descriptors_of(queue, oldest));
+        queue->oldest_slot = ski_blk_slot_after(queue, oldest);
+        batch--;
+        *ended->last = request;
+        ended->last = &request->next;
+        if (++ended->count == budget) {
+            break;
+        }
+    }
+    queue->ring.batch = batch;
+    return out_odd->what == SKI_BLK_ODD_NOT;
+}
+
+SKI_INLINE bool harvest(struct ski_blk_queue *queue, uint32_t budget, struct ski_blk_ended *ended,
+                        struct ski_blk_odd *out_odd, bool packed, bool in_order)
+{
+    if (in_order) {
+        return packed ? harvest_packed_in_order(queue, budget, ended, out_odd)
+                      : harvest_split_in_order(queue, budget, ended, out_odd);
+    }
+    return packed ? harvest_packed(queue, budget, ended, out_odd)
+                  : harvest_split(queue, budget, ended, out_odd);
+}
+
 SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
-                               uint32_t *out_completed, bool packed)
+                               uint32_t *out_completed, bool packed, bool in_order)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
     struct ski_blk_ended ended = { &queue->ended, 0 };
@@ -345,8 +473,7 @@ SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
 
     if (queue->turn != SKI_BLK_IDLE || queue->refused != NULL || queue->waiting != NULL ||
         !ski_blk_is_ready(queue) ||
-        !(packed ? harvest_packed(queue, budget, &ended, &odd)
-                 : harvest_split(queue, budget, &ended, &odd)) ||
+        !harvest(queue, budget, &ended, &odd, packed, in_order) ||
         ended.count == 0 || queue->queue.statistics.polls % SKI_BLK_POLLS_PER_LOOK == 0) {
         return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
     }
@@ -371,11 +498,23 @@ SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
 enum sk_status ski_blk_poll_split(struct sk_block_queue *face, uint32_t budget,
                                   uint32_t *out_completed)
 {
-    return poll(face, budget, out_completed, false);
+    return poll(face, budget, out_completed, false, false);
 }
 
 enum sk_status ski_blk_poll_packed(struct sk_block_queue *face, uint32_t budget,
                                    uint32_t *out_completed)
 {
-    return poll(face, budget, out_completed, true);
+    return poll(face, budget, out_completed, true, false);
+}
+
+enum sk_status ski_blk_poll_split_in_order(struct sk_block_queue *face, uint32_t budget,
+                                           uint32_t *out_completed)
+{
+    return poll(face, budget, out_completed, false, true);
+}
+
+enum sk_status ski_blk_poll_packed_in_order(struct sk_block_queue *face, uint32_t budget,
+                                            uint32_t *out_completed)
+{
+    return poll(face, budget, out_completed, true, true);
 }

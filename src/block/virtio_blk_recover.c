@@ -265,5 +265,15 @@ static void stop_device(struct sk_block_device *device, enum sk_status reason)
         .refuse_list = ski_blk_refuse_list, .reset_queue = ski_blk_reset_queue                 \
     }
 
-const struct sk_block_ops ski_blk_split_ops = OPS(split);
-const struct sk_block_ops ski_blk_packed_ops = OPS(packed);
+const struct sk_block_ops *ski_blk_ops_for(bool packed, bool in_order)
+{
+    static const struct sk_block_ops split = OPS(split);
+    static const struct sk_block_ops packed_ring = OPS(packed);
+    static const struct sk_block_ops split_in_order = OPS(split_in_order);
+    static const struct sk_block_ops packed_in_order = OPS(packed_in_order);
+
+    if (in_order) {
+        return packed ? &packed_in_order : &split_in_order;
+    }
+    return packed ? &packed_ring : &split;
+}

@@ -161,7 +161,13 @@ static bool end_odd(struct ski_blk_queue *queue, struct ski_blk_odd odd,
         ski_blk_violated(queue, "completion of a request that is not outstanding: id", odd.value);
         return false;
     }
-    if (queue->ring.is_packed) {
+    if (odd.what == SKI_BLK_ODD_BATCH) {
+        ski_blk_violated(queue, "fewer completions than the last one speaks of: id", odd.value);
+        return false;
+    }
+    if (queue->in_order) {
+        ski_blk_order_pass(queue);
+    } else if (queue->ring.is_packed) {
         ski_ring_packed_skip(&queue->ring.packed, ski_blk_descriptors_of(queue, odd.value));
     }
     request = end_slot(queue, odd.value, (uint8_t)odd.what);
@@ -206,7 +212,7 @@ static void harvest(struct ski_blk_queue *queue, uint32_t budget, struct ski_blk
 {
     while (odd.what != SKI_BLK_ODD_NOT || ended->count < budget) {
         if (odd.what == SKI_BLK_ODD_NOT) {
-            odd = next_used(queue);
+            odd = queue->in_order ? ski_blk_order_next(queue) : next_used(queue);
         }
         if (odd.what == SKI_BLK_ODD_NOT || !end_odd(queue, odd, ended)) {
             return;

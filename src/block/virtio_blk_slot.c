@@ -107,6 +107,7 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
     queue->next_tick_ns = 0;
     queue->next_deadline_ns = UINT64_MAX;
     queue->mark |= SKI_BLK_WHOLE;
+    ski_blk_order_reset(queue);
     ski_ring_interrupts_off(&queue->ring);
 }
 
@@ -157,6 +158,7 @@ void ski_blk_start_slot(struct ski_blk_queue *queue, struct sk_block_request *re
     request->after |= SKI_BLK_AFTER_BEGUN;
     queue->free_count--;
     if (queue->ring.is_packed) {
+        queue->next_slot = ski_blk_slot_after(queue, slot);
         add_packed(queue, slot, part);
     } else {
         ski_ring_split_add(&queue->ring.split, (uint16_t)slot);

@@ -96,10 +96,28 @@ static inline void ski_blk_note_deadline(struct ski_blk_queue *queue,
     }
 }
 
+/* IN_ORDER: slots are used in turn.  In a split ring each has a table, and its place's number. */
+static inline uint32_t ski_blk_slot_in_turn(const struct ski_blk_queue *queue, bool packed)
+{
+    return packed ? queue->next_slot : queue->ring.split.added & queue->ring.split.mask;
+}
+
+/* ... and answered in turn: the one that has been at the device for the longest time. */
+static inline uint32_t ski_blk_oldest_slot(const struct ski_blk_queue *queue, bool packed)
+{
+    return packed ? queue->oldest_slot : queue->ring.split.taken & queue->ring.split.mask;
+}
+
+static inline uint16_t ski_blk_slot_after(const struct ski_blk_queue *queue, uint32_t slot)
+{
+    return (uint16_t)(slot + 1 == queue->depth ? 0 : slot + 1);
+}
+
 /* The slot that the next part will be in; there is a free one. */
 static inline uint32_t ski_blk_next_slot(const struct ski_blk_queue *queue)
 {
-    return queue->free_slots[queue->free_count - 1];
+    return queue->in_order ? ski_blk_slot_in_turn(queue, queue->ring.is_packed)
+                           : queue->free_slots[queue->free_count - 1];
 }
 
 /*
@@ -270,6 +288,7 @@ struct ski_blk_odd {
 #define SKI_BLK_ODD_NOT   0x100u /* there is nothing odd */
 #define SKI_BLK_ODD_ID    0x101u /* no slot, or none in flight */
 #define SKI_BLK_ODD_INDEX 0x102u /* so many completions: more than are at the device */
+#define SKI_BLK_ODD_BATCH 0x103u /* IN_ORDER: the used index does not reach to this id */
 
 /*
  * Goes on where poll's short way stopped, with what it has taken so far and
@@ -279,6 +298,18 @@ enum sk_status ski_blk_poll_rest(struct ski_blk_queue *queue, uint32_t budget,
                                  uint32_t *out_completed, struct ski_blk_ended ended,
                                  struct ski_blk_odd odd);
 
+/* IN_ORDER: the state of a queue that starts anew. */
+void ski_blk_order_reset(struct ski_blk_queue *queue);
+
+/* What is wrong with an id that the next `pending` completions do not end with. */
+SKI_APART struct ski_blk_odd ski_blk_order_odd(const struct ski_blk_queue *queue, uint32_t id);
+
+/* What the device says next that it is done with: the oldest slot.  Loads it all, once. */
+struct ski_blk_odd ski_blk_order_next(struct ski_blk_queue *queue);
+
+/* Moves on behind the oldest slot. */
+void ski_blk_order_pass(struct ski_blk_queue *queue);
+
 /* What poll returns in the device's state of now. */
 enum sk_status ski_blk_poll_status(const struct ski_blk_queue *queue);
 
@@ -286,6 +317,21 @@ enum sk_status ski_blk_poll_status(const struct ski_blk_queue *queue);
 static inline uint32_t ski_blk_descriptors_of(const struct ski_blk_queue *queue, uint32_t slot)
 {
     return queue->indirect ? 1u : queue->slots[slot].segments + SKI_BLK_CHAIN_FIXED;
+}
+
+/*
+ * IN_ORDER, 2.7.9: one used entry may speak of many chains: from the oldest on, as
+ * far as the id's.  How many that are; `id` comes from the device.  0: it
+ * names none of the `most` oldest ones, which are all that it may speak of.
+ */
+static inline uint32_t ski_blk_batch_to(const struct ski_blk_queue *queue, uint32_t id,
+                                        uint32_t most, bool packed)
+{
+    uint32_t oldest = ski_blk_oldest_slot(queue, packed);
+    uint32_t behind = packed ? id - oldest + (id < oldest ? queue->depth : 0)
+                             : (id - oldest) & queue->ring.split.mask;
+
+    return behind < most && id < queue->depth ? behind + 1 : 0;
 }
 
 /* The device broke the protocol: says so and stops it. */

@@ -138,6 +138,7 @@ static void init_ring(struct ski_blk_queue *queue, void *memory, struct ski_ring
     bool device_order = ski_virtio_device_has(virtio, SK_VIRTIO_F_ORDER_PLATFORM);
 
     queue->notification_data = ski_virtio_device_has(virtio, SK_VIRTIO_F_NOTIFICATION_DATA);
+    queue->in_order = ski_virtio_device_has(virtio, SK_VIRTIO_F_IN_ORDER);
     queue->ring.is_packed = ski_virtio_device_has(virtio, SK_VIRTIO_F_RING_PACKED);
     if (queue->ring.is_packed) {
         ski_ring_packed_lay_out(queue->size, layout);
@@ -206,7 +207,7 @@ void ski_blk_place(struct ski_blk *blk)
         struct ski_blk_queue *queue = &blk->queues[i];
 
         queue->blk = blk;
-        queue->queue.ops = &ski_blk_split_ops;
+        queue->queue.ops = ski_blk_ops_for(false, false);
         queue->transport = blk->virtio.transport;
         queue->queue.device = &blk->block;
         queue->queue.index = i;
@@ -256,7 +257,7 @@ static enum sk_status start_queue(struct ski_blk_queue *queue, struct sk_block_i
     queue->sector_mask = info->block_bytes / SK_BLOCK_SECTOR_BYTES - 1;
     queue->sector_never = queue->sector_mask | ~(UINT64_MAX / SK_BLOCK_SECTOR_BYTES);
     ski_blk_queue_reset(queue);
-    queue->queue.ops = queue->ring.is_packed ? &ski_blk_packed_ops : &ski_blk_split_ops;
+    queue->queue.ops = ski_blk_ops_for(queue->ring.is_packed, queue->in_order);
     if (queue->queue.index == 0) {
         info->queue_size = size;
         info->queue_depth = queue->depth;
@@ -279,6 +280,21 @@ enum sk_status ski_blk_restart_queue(struct ski_blk_queue *queue)
     return transport->ops->enable_queue(transport, queue->queue.index, &queue->layout);
 }
 
+/*
+ * With IN_ORDER descriptors are used in the order of the table (2.7.5).  Tables
+ * take one each, and a packed ring knows no other order; chains in fixed places
+ * of a split ring's table would leave gaps, so there the bit is not taken.
+ */
+static void choose_order(const struct ski_blk *blk, uint64_t *wanted)
+{
+    uint64_t ways = SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED) |
+                    SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC);
+
+    if ((*wanted & blk->virtio.offered & ways) == 0) {
+        *wanted &= ~SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER);
+    }
+}
+
 static enum sk_status start_steps(struct ski_blk *blk, struct sk_block_info *info,
                                   uint64_t timeout_ns)
 {
@@ -294,6 +310,7 @@ static enum sk_status start_steps(struct ski_blk *blk, struct sk_block_info *inf
         status = ski_blk_choose_zones(blk, &wanted);
     }
     if (status == SK_OK) {
+        choose_order(blk, &wanted);
         status = ski_virtio_device_accept(&blk->virtio, wanted);
     }
     if (status == SK_OK) {

@@ -12,6 +12,7 @@
 
 struct ski_ring {
     bool is_packed;
+    uint32_t batch; /* IN_ORDER: of the chains that the last used entry spoke of, those not taken yet */
     union {
         struct ski_ring_split split;
         struct ski_ring_packed packed;
@@ -44,15 +45,17 @@ static inline void ski_ring_interrupts_off(struct ski_ring *ring)
 /* True if something was used by now already. */
 static inline bool ski_ring_interrupts_on(struct ski_ring *ring)
 {
-    return ring->is_packed ? ski_ring_packed_interrupts_on(&ring->packed)
-                           : ski_ring_split_interrupts_on(&ring->split);
+    bool used = ring->is_packed ? ski_ring_packed_interrupts_on(&ring->packed)
+                                : ski_ring_split_interrupts_on(&ring->split);
+
+    return used || ring->batch != 0;
 }
 
 /* True if the device used something that was not taken yet; it may be lying about it. */
 static inline bool ski_ring_has_used(const struct ski_ring *ring)
 {
-    return ring->is_packed ? ski_ring_packed_is_used(&ring->packed)
-                           : ski_ring_split_has_used(&ring->split);
+    return ring->batch != 0 || (ring->is_packed ? ski_ring_packed_is_used(&ring->packed)
+                                                : ski_ring_split_has_used(&ring->split));
 }
 
 /* What NOTIFICATION_DATA carries in its upper half; 2.9. */

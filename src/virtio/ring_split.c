@@ -29,3 +29,10 @@ void ski_ring_split_init(struct ski_ring_split *ring, void *memory, uint16_t siz
     ring->published = 0;
     ring->taken = 0;
 }
+
+void ski_ring_split_fill(struct ski_ring_split *ring)
+{
+    for (uint32_t place = 0; place < ring->size; place++) {
+        ski_door_store16(ring->avail + SKI_RING_RING + place, (uint16_t)place);
+    }
+}

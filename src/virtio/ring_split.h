@@ -91,6 +91,9 @@ static inline uint64_t ski_ring_rest(uint32_t length, uint32_t flags, uint32_t n
     return length | (uint64_t)flags << 32 | (uint64_t)next << 48;
 }
 
+/* Says once that each place of the available ring has the head of its number; see IN_ORDER. */
+void ski_ring_split_fill(struct ski_ring_split *ring);
+
 /* Puts a chain head into the available ring; the device is not told yet. */
 static inline void ski_ring_split_add(struct ski_ring_split *ring, uint16_t head)
 {
@@ -163,10 +166,16 @@ static inline bool ski_ring_split_has_used(const struct ski_ring_split *ring)
     return ski_door_load16_acquire(ring->used + SKI_RING_IDX) != (uint16_t)ring->taken;
 }
 
+/* The next used element's id: one load, unchecked.  Does not move on. */
+static inline uint32_t ski_ring_split_id(const struct ski_ring_split *ring)
+{
+    return ski_door_load32(&ring->used_elements[ring->taken & ring->mask].id);
+}
+
 /* Takes the next used element's id: one load, unchecked. */
 static inline uint32_t ski_ring_split_take(struct ski_ring_split *ring)
 {
-    uint32_t id = ski_door_load32(&ring->used_elements[ring->taken & ring->mask].id);
+    uint32_t id = ski_ring_split_id(ring);
 
     ring->taken++;
     return id;

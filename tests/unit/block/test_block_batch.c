@@ -20,12 +20,14 @@ static uint64_t bit(unsigned number)
     return SK_VIRTIO_FEATURE(number);
 }
 
-/* Split or packed, with or without tables; small rings, so that requests wait for slots. */
+/* Split or packed, with or without tables, in order or not; small rings, so that requests wait for slots. */
 static struct fake_device_config shape_config(unsigned shape)
 {
     struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
 
     config.features |= (shape & 1) != 0 ? bit(SK_VIRTIO_F_RING_PACKED) : 0;
+    config.features |= (shape & 4) != 0 ? bit(SK_VIRTIO_F_IN_ORDER) : 0;
+    config.in_order_batch = 3;
     config.features &= (shape & 2) != 0 ? UINT64_MAX : ~bit(SK_VIRTIO_F_INDIRECT_DESC);
     config.deferred = true;
     config.queue_size_max = 16;
@@ -75,7 +77,7 @@ static void finish(uint32_t from, uint32_t count, enum sk_status status)
 static void test_block_batch_end__tells_the_device_once_and_of_all(void **state)
 {
     (void)state;
-    for (unsigned shape = 0; shape < 4; shape++) {
+    for (unsigned shape = 0; shape < 8; shape++) {
         uint64_t seen;
         uint64_t told;
 
@@ -102,7 +104,7 @@ static void test_block_batch_end__tells_the_device_once_and_of_all(void **state)
 static void test_block_batch_end__of_more_than_the_ring_holds_goes_in_order(void **state)
 {
     (void)state;
-    for (unsigned shape = 0; shape < 4; shape++) {
+    for (unsigned shape = 0; shape < 8; shape++) {
         start(shape);
         for (uint32_t i = 0; i < COUNT; i++) {
             requests[i].request.sector = 7; /* the last one wins */
@@ -120,7 +122,7 @@ static void test_block_batch_end__of_more_than_the_ring_holds_goes_in_order(void
 static void test_block_batch_abort__device_sees_none_and_the_ring_goes_on(void **state)
 {
     (void)state;
-    for (unsigned shape = 0; shape < 4; shape++) {
+    for (unsigned shape = 0; shape < 8; shape++) {
         uint64_t seen;
         uint64_t told;
 
@@ -150,7 +152,7 @@ static void test_block_batch_abort__device_sees_none_and_the_ring_goes_on(void *
 static void test_block_batch_abort__leaves_what_was_submitted_before(void **state)
 {
     (void)state;
-    for (unsigned shape = 0; shape < 4; shape++) {
+    for (unsigned shape = 0; shape < 8; shape++) {
         struct fake_device_config config = shape_config(shape);
 
         config.size_max = 512;
@@ -467,7 +469,7 @@ static void test_block_batch__at_random_each_request_ends_once_and_honestly(void
 
     (void)state;
     print_message("seed 0x%" PRIx64 "\n", seed);
-    for (unsigned shape = 0; shape < 4; shape++) {
+    for (unsigned shape = 0; shape < 8; shape++) {
         play_shape(shape, (shape & 1) != 0 ? 13 : 16, seed + shape);
     }
 }

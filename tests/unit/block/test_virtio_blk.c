@@ -783,16 +783,18 @@ static void test_virtio_blk_poll__asks_for_no_interrupts(void **state)
 
 /* ---- Every ring shape, past the wrap of the 16-bit indexes --------------------------------- */
 
-static void wrap_around(bool legacy, bool indirect, bool event_idx, uint32_t queue_size)
+static void wrap_around(unsigned shape, uint32_t queue_size)
 {
     struct fake_device_config config = default_config();
     struct sk_virtio_blk_options options = blk_rig_options();
     struct blk_rig_request requests[4];
     struct sk_block_request *batch[4];
 
-    config.legacy = legacy;
-    config.features &= indirect ? UINT64_MAX : ~bit(SK_VIRTIO_F_INDIRECT_DESC);
-    config.features &= event_idx ? UINT64_MAX : ~bit(SK_VIRTIO_F_EVENT_IDX);
+    config.legacy = shape & 1;
+    config.features &= (shape & 2) != 0 ? UINT64_MAX : ~bit(SK_VIRTIO_F_INDIRECT_DESC);
+    config.features &= (shape & 4) != 0 ? UINT64_MAX : ~bit(SK_VIRTIO_F_EVENT_IDX);
+    config.features |= (shape & 8) != 0 ? bit(SK_VIRTIO_F_IN_ORDER) : 0;
+    config.in_order_batch = 3;
     options.queue_size = queue_size;
     blk_rig_start(&rig, &config, &options);
     for (size_t i = 0; i < 4; i++) {
@@ -824,8 +826,8 @@ static void test_virtio_blk_ring__all_shapes_pass_the_wrap(void **state)
 
     (void)state;
     for (size_t i = 0; i < 4; i++) {
-        for (unsigned shape = 0; shape < 8; shape++) {
-            wrap_around(shape & 1, shape & 2, shape & 4, sizes[i]);
+        for (unsigned shape = 0; shape < 16; shape++) {
+            wrap_around(shape, sizes[i]);
         }
     }
 }

@@ -64,12 +64,17 @@ static void round_trip(uint32_t count)
     }
 }
 
-static void run_shape(uint32_t size, bool indirect, bool event_idx, bool deferred)
+static void run_shape(uint32_t size, unsigned shape)
 {
+    bool indirect = (shape & 1) != 0;
+    bool event_idx = (shape & 2) != 0;
+    bool deferred = (shape & 4) != 0;
     struct fake_device_config config = packed_config(indirect, event_idx);
     unsigned rounds = deferred ? 400 : 3000;
 
     config.queue_size_max = size;
+    config.features |= (shape & 8) != 0 ? bit(SK_VIRTIO_F_IN_ORDER) : 0;
+    config.in_order_batch = 1 + size % 5;
     config.deferred = deferred;
     config.order = deferred ? FAKE_ORDER_RANDOM : FAKE_ORDER_FIRST_IN;
     config.seed = size;
@@ -94,8 +99,8 @@ static void test_virtio_blk_packed__every_shape_wraps(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        for (unsigned shape = 0; shape < 8; shape++) {
-            run_shape(sizes[i], shape & 1, shape & 2, shape & 4);
+        for (unsigned shape = 0; shape < 16; shape++) {
+            run_shape(sizes[i], shape);
         }
     }
 }

@@ -178,6 +178,8 @@ static void start_lists(unsigned kind, uint32_t sectors_max, uint32_t ranges)
     config.features &= ~bit(SK_VIRTIO_F_INDIRECT_DESC);
     config.features |= (kind & 1) != 0 ? bit(SK_VIRTIO_F_INDIRECT_DESC) : 0;
     config.features |= (kind & 2) != 0 ? bit(SK_VIRTIO_F_RING_PACKED) : 0;
+    config.features |= (kind & 4) != 0 ? bit(SK_VIRTIO_F_IN_ORDER) : 0;
+    config.in_order_batch = 3;
     config.config_bytes = 96;
     blk_rig_init(&rig, &config, NULL);
     for (unsigned offset = 36; offset <= 60; offset += 12) {
@@ -199,7 +201,7 @@ static void test_virtio_blk_clear_ranges__as_few_requests_as_the_device_takes(vo
     uint64_t sectors = make_list();
 
     (void)state;
-    for (unsigned kind = 0; kind < 4; kind++) {
+    for (unsigned kind = 0; kind < 8; kind++) {
         for (size_t i = 0; i + (kind > 0) < sizeof(cases) / sizeof(cases[0]); i++) {
             start_lists(kind, 1000, cases[i].offered);
             assert_int_equal(rig.disk->info.discard.ranges_max, cases[i].used);

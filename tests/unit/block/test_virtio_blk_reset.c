@@ -29,6 +29,8 @@ static void start(unsigned shape, uint64_t features)
 
     config.features |= features | bit(SK_VIRTIO_BLK_F_MQ);
     config.features |= (shape & 1) != 0 ? bit(SK_VIRTIO_F_RING_PACKED) : 0;
+    config.features |= (shape & 4) != 0 ? bit(SK_VIRTIO_F_IN_ORDER) : 0;
+    config.in_order_batch = 3;
     config.features &= (shape & 2) != 0 ? UINT64_MAX : ~bit(SK_VIRTIO_F_INDIRECT_DESC);
     config.queue_count = 2;
     config.deferred = true;
@@ -72,7 +74,7 @@ static void test_block_reset_queue__constants_are_the_headers(void **state)
 static void test_block_reset_queue__requests_come_back_and_others_go_on(void **state)
 {
     (void)state;
-    for (unsigned shape = 0; shape < 4; shape++) {
+    for (unsigned shape = 0; shape < 8; shape++) {
         struct sk_block_queue *first;
 
         start(shape, bit(SK_VIRTIO_F_RING_RESET));
@@ -112,7 +114,7 @@ static void test_block_reset_queue__what_waits_goes_to_the_device(void **state)
 static void test_block_reset_queue__that_never_ends_stops_the_device(void **state)
 {
     (void)state;
-    for (unsigned shape = 0; shape < 4; shape++) {
+    for (unsigned shape = 0; shape < 8; shape++) {
         start(shape, bit(SK_VIRTIO_F_RING_RESET));
         submit(0, 3);
         fake_device_fault(rig.fake, FAKE_FAULT_QUEUE_RESET, 0, 0, FAKE_FOR_EVER);

@@ -50,6 +50,8 @@ static void start_kind(unsigned kind, struct fake_device_config config)
     config.features &= ~bit(SK_VIRTIO_F_INDIRECT_DESC);
     config.features |= (kind & 1) != 0 ? bit(SK_VIRTIO_F_INDIRECT_DESC) : 0;
     config.features |= (kind & 2) != 0 ? bit(SK_VIRTIO_F_RING_PACKED) : 0;
+    config.features |= (kind & 4) != 0 ? bit(SK_VIRTIO_F_IN_ORDER) : 0;
+    config.in_order_batch = 3;
     options.queue_size = 32;
     blk_rig_start(&rig, &config, &options);
 }
@@ -229,7 +231,7 @@ static void test_virtio_blk_zones__host_aware_disks_are_written_anywhere(void **
 static void test_virtio_blk_zones__writes_follow_the_write_pointer(void **state)
 {
     (void)state;
-    for (unsigned kind = 0; kind < 4; kind++) {
+    for (unsigned kind = 0; kind < 8; kind++) {
         start_kind(kind, zoned());
         fill(0x31);
         assert_int_equal(status_of(SK_BLOCK_WRITE, 30, 512), SK_OK); /* conventional */
@@ -280,7 +282,7 @@ static void test_virtio_blk_zones__parts_of_a_write_go_one_by_one(void **state)
     config.seg_max = 1;
     config.deferred = true;
     config.order = FAKE_ORDER_LAST_IN;
-    for (unsigned kind = 0; kind < 4; kind++) {
+    for (unsigned kind = 0; kind < 8; kind++) {
         unsigned steps = 0;
 
         start_kind(kind, config);
@@ -408,7 +410,7 @@ static void test_virtio_blk_zones__erasing_takes_whole_zones(void **state)
 static void test_virtio_blk_zones__append_says_where_on_every_ring(void **state)
 {
     (void)state;
-    for (unsigned kind = 0; kind < 4; kind++) {
+    for (unsigned kind = 0; kind < 8; kind++) {
         struct sk_block_request request;
 
         start_kind(kind, zoned());
@@ -445,7 +447,7 @@ static void test_virtio_blk_zones__many_appends_at_a_time(void **state)
     (void)state;
     config.deferred = true;
     config.order = FAKE_ORDER_RANDOM;
-    for (unsigned kind = 0; kind < 4; kind++) {
+    for (unsigned kind = 0; kind < 8; kind++) {
         start_kind(kind, config);
         taken = 0;
         for (unsigned i = 0; i < 16; i++) {
@@ -470,7 +472,7 @@ static void test_virtio_blk_zones__append_in_several_segments(void **state)
     struct blk_rig_request request;
 
     (void)state;
-    for (unsigned kind = 0; kind < 4; kind++) {
+    for (unsigned kind = 0; kind < 8; kind++) {
         uint32_t count;
 
         start_kind(kind, zoned());
@@ -540,7 +542,7 @@ static void test_virtio_blk_zones__durable_append_is_one_request(void **state)
     struct sk_block_request request;
 
     (void)state;
-    for (unsigned kind = 0; kind < 4; kind++) {
+    for (unsigned kind = 0; kind < 8; kind++) {
         start_kind(kind, zoned());
         fill(0x66);
         assert_int_equal(run(SK_BLOCK_ZONE_APPEND, ZONE, 512, 0).status, SK_OK);
@@ -662,7 +664,7 @@ static void test_virtio_blk_zones__stopped_appends_end_with_the_reason(void **st
 
     (void)state;
     config.deferred = true;
-    for (unsigned kind = 0; kind < 4; kind++) {
+    for (unsigned kind = 0; kind < 8; kind++) {
         start_kind(kind, config);
         blk_rig_prepare(&rig, &request, SK_BLOCK_ZONE_APPEND, ZONE, 0, 512);
         blk_rig_submit(&rig, &request);
