@@ -178,9 +178,10 @@ static void print(const struct worker *workers, uint32_t count)
                       ? (double)workers[i].elapsed_ns / 1e9
                       : seconds;
     }
-    (void)printf("{\"requests\": %llu, \"iops\": %.0f, \"latency_p50_us\": %.3f, "
-                 "\"latency_p99_us\": %.3f, \"cpu_us_per_request\": %.3f}\n",
-                 (unsigned long long)done, (double)done / seconds,
+    (void)printf("{\"requests\": %llu, \"seconds\": %.3f, \"iops\": %.0f, "
+                 "\"latency_p50_us\": %.3f, \"latency_p99_us\": %.3f, "
+                 "\"cpu_us_per_request\": %.3f}\n",
+                 (unsigned long long)done, seconds, (double)done / seconds,
                  (double)skblk_histogram_at(&histogram, 0.5) / 1e3,
                  (double)skblk_histogram_at(&histogram, 0.99) / 1e3,
                  (double)cpu / (double)done / 1e3);

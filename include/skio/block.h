@@ -265,6 +265,7 @@ struct sk_block_queue {
     uint32_t detour;        /* what a submit goes through before the driver; 0: nothing */
     uint32_t latency_every; /* 0: nothing is timed */
     uint32_t latency_seen;
+    uint32_t gather_ns;     /* see sk_block_set_gathering */
     uint32_t batch_count;
     struct sk_block_request *batch; /* collected, oldest first */
     struct sk_block_request **batch_last;
@@ -461,11 +462,22 @@ SK_MUST_CHECK enum sk_status sk_block_wait(struct sk_block_queue *queue, uint64_
 /*
  * The same, but looks at the ring again and again for `spin_ns` before it
  * sleeps, with interrupts off: for devices that answer in less time than sleeping
- * and waking take.  0: sk_block_wait.  The statistics `spins` and `spins_enough`
- * say how often that was worth it.
+ * and waking take.  After it looked in vain the next waits sleep at once, until one of
+ * them was short: no longer than three times `spin_ns`.  0: sk_block_wait.  The
+ * statistics `spins` and `spins_enough` say how often that was worth it.
  */
 SK_MUST_CHECK enum sk_status sk_block_wait_hybrid(struct sk_block_queue *queue, uint64_t spin_ns,
                                                   uint64_t until_ns);
+
+/*
+ * Lets wait sleep until a quarter of what is at the device is answered, for fewer
+ * interrupts and larger batches: no longer than `delay_ns`, and then until the
+ * next answer as always.  A device that does not answer that much in this time is
+ * tried less and less often.  Takes effect with EVENT_IDX and at least 8 requests at the
+ * device.  0: each wait ends with the next answer; this is how a queue begins.
+ * Calling: the queue's owner.
+ */
+void sk_block_set_gathering(struct sk_block_queue *queue, uint32_t delay_ns);
 
 /*
  * Asks for an interrupt at the next completion, for owners that sleep

@@ -98,6 +98,11 @@ enum sk_status sk_block_wait_hybrid(struct sk_block_queue *queue, uint64_t spin_
     return queue->ops->wait(queue, spin_ns, until_ns);
 }
 
+void sk_block_set_gathering(struct sk_block_queue *queue, uint32_t delay_ns)
+{
+    queue->gather_ns = delay_ns;
+}
+
 enum sk_status sk_block_arm(struct sk_block_queue *queue)
 {
     return queue->ops->arm(queue);

@@ -10,6 +10,19 @@
 /* How often who spins looks at the ring before it looks at the clock, which costs more. */
 #define LOOKS_PER_CLOCK 16u
 
+/* From how many requests on their answers are gathered, and which part of them. */
+#define GATHER_MIN  8u
+#define GATHER_PART 4u
+
+/* Descriptors that a chain has at least, without a table. */
+#define CHAIN_LEAST 2u
+
+/* After how many waits for the next answer, at most, it is tried again to wait for more. */
+#define SINGLES_MAX 255u
+
+/* A sleep and a wake take some time themselves: what lasted that many spins may have been one. */
+#define SPINS_PER_SLEEP 3u
+
 /* True if poll has something to do, besides what the ring may hold. */
 static bool has_work(const struct ski_blk_queue *queue)
 {
@@ -83,15 +96,67 @@ static bool spin(struct ski_blk_queue *queue, uint64_t spin_ns, uint64_t until_n
     return false;
 }
 
-enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t spin_ns, uint64_t until_ns)
+/*
+ * How many more answers than one this wait asks for: a quarter of what is at
+ * the device, if that is allowed and was worth it lately.
+ */
+static uint32_t more_wanted(struct ski_blk_queue *queue)
 {
-    struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
-    enum sk_status status = SK_ERR_TIMEOUT;
+    uint32_t at_device = queue->depth - queue->free_count;
 
-    if (queue->turn == SKI_BLK_POLLING) {
-        return SK_ERR_BUSY;
+    if (queue->queue.gather_ns == 0 || at_device < GATHER_MIN ||
+        !ski_ring_has_event_index(&queue->ring)) {
+        return 0;
     }
-    if (spin_ns > 0 && spin(queue, spin_ns, until_ns)) {
+    if (queue->single > 0) {
+        queue->single--;
+        return 0;
+    }
+    return at_device / GATHER_PART - 1;
+}
+
+/* Rests until an interrupt; false: none came by `until_ns`. */
+static bool rest_until(struct ski_blk_queue *queue, uint32_t seen, uint64_t until_ns)
+{
+    while (!has_work(queue) && queue->interrupts == seen) {
+        if (ski_blk_now(queue) >= until_ns) {
+            return false;
+        }
+        queue->queue.statistics.waits++;
+        rest(queue, seen, until_ns);
+    }
+    return true;
+}
+
+/*
+ * Sleeps until the device answered `more` than one, but not longer than was
+ * allowed.  True: it did, or something else is to be done.  After it was in
+ * vain it is not tried for twice as many waits as the last time.
+ */
+static bool gather(struct ski_blk_queue *queue, uint32_t more, uint64_t until_ns)
+{
+    uint32_t behind = queue->ring.is_packed && !queue->indirect ? more * CHAIN_LEAST : more;
+    uint32_t seen = queue->interrupts;
+    uint64_t time = ski_blk_now(queue);
+    uint64_t end = time + queue->queue.gather_ns;
+
+    until_ns = wake_time(queue, time, until_ns);
+    if (has_work(queue) || ski_ring_interrupts_at(&queue->ring, behind) ||
+        rest_until(queue, seen, end < until_ns ? end : until_ns)) {
+        queue->singles = 0;
+        return true;
+    }
+    queue->singles = queue->singles < SINGLES_MAX ? 2 * queue->singles + 1 : SINGLES_MAX;
+    queue->single = queue->singles;
+    return false;
+}
+
+/* Sleeps until there is something for poll, or `until_ns`. */
+static enum sk_status sleep_until(struct ski_blk_queue *queue, uint64_t until_ns)
+{
+    uint32_t more = more_wanted(queue);
+
+    if (more > 0 && gather(queue, more, until_ns)) {
         return SK_OK;
     }
     for (;;) {
@@ -99,18 +164,47 @@ enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t spin_ns, uint6
         uint64_t time;
 
         if (has_work(queue) || ski_ring_interrupts_on(&queue->ring)) {
-            status = SK_OK;
-            break;
+            return SK_OK;
         }
         ski_blk_look_at_clock(queue);
         ski_blk_look_at_events(queue);
         time = ski_blk_now(queue);
         if (has_work(queue) || time >= until_ns) {
-            status = has_work(queue) ? SK_OK : SK_ERR_TIMEOUT;
-            break;
+            return has_work(queue) ? SK_OK : SK_ERR_TIMEOUT;
         }
         queue->queue.statistics.waits++;
         rest(queue, seen, wake_time(queue, time, until_ns));
+    }
+}
+
+/*
+ * Looking first is worth it while it is enough.  When it was not, the next waits
+ * sleep at once, until one of them was short.
+ */
+static bool is_spin_worth(const struct ski_blk_queue *queue, uint64_t spin_ns)
+{
+    return spin_ns > 0 && queue->rested_ns / SPINS_PER_SLEEP <= spin_ns;
+}
+
+enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t spin_ns, uint64_t until_ns)
+{
+    struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
+    enum sk_status status;
+    uint64_t begin = 0;
+
+    if (queue->turn == SKI_BLK_POLLING) {
+        return SK_ERR_BUSY;
+    }
+    if (is_spin_worth(queue, spin_ns) && spin(queue, spin_ns, until_ns)) {
+        queue->rested_ns = 0;
+        return SK_OK;
+    }
+    if (spin_ns > 0) {
+        begin = ski_blk_now(queue);
+    }
+    status = sleep_until(queue, until_ns);
+    if (spin_ns > 0) {
+        queue->rested_ns = ski_blk_now(queue) - begin;
     }
     if (ski_blk_is_ready(queue)) {
         ski_ring_interrupts_off(&queue->ring);

@@ -51,6 +51,18 @@ static inline bool ski_ring_interrupts_on(struct ski_ring *ring)
     return used || ring->batch != 0;
 }
 
+/* The same for what is used `behind` places later; true if that was used by now already. */
+static inline bool ski_ring_interrupts_at(struct ski_ring *ring, uint32_t behind)
+{
+    return ring->is_packed ? ski_ring_packed_interrupts_at(&ring->packed, behind)
+                           : ski_ring_split_interrupts_at(&ring->split, behind);
+}
+
+static inline bool ski_ring_has_event_index(const struct ski_ring *ring)
+{
+    return ring->is_packed ? ring->packed.event_idx : ring->split.event_idx;
+}
+
 /* True if the device used something that was not taken yet; it may be lying about it. */
 static inline bool ski_ring_has_used(const struct ski_ring *ring)
 {

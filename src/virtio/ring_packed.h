@@ -212,4 +212,22 @@ static inline bool ski_ring_packed_interrupts_on(struct ski_ring_packed *ring)
     return ski_ring_packed_is_used(ring);
 }
 
+/*
+ * The same for the descriptor `behind` places after the next one to be used, with
+ * EVENT_IDX: fewer than are outstanding.  A chain need not begin there: the
+ * device looks whether it came past.  True if a chain is known to be used by now
+ * that begins there; one that is not known only means that the caller sleeps.
+ */
+static inline bool ski_ring_packed_interrupts_at(struct ski_ring_packed *ring, uint32_t behind)
+{
+    struct ski_ring_packed later = *ring;
+
+    ski_ring_packed_move(ring->size, &later.taken, &later.taken_marks, behind);
+    ski_door_store32(ring->driver_event,
+                     later.taken | (later.taken_marks != 0 ? 1u << 15 : 0) |
+                         SKI_RING_EVENT_AT << 16);
+    ski_door_full_fence(ring->device_order);
+    return ski_ring_packed_is_used(&later) && ski_ring_packed_is_used(ring);
+}
+
 #endif

@@ -212,4 +212,20 @@ static inline bool ski_ring_split_interrupts_on(struct ski_ring_split *ring)
     return ski_ring_split_has_used(ring);
 }
 
+/*
+ * The same for the used element `behind` places after the next one, with EVENT_IDX: less
+ * than are outstanding.  True if it is there by now already.
+ */
+static inline bool ski_ring_split_interrupts_at(struct ski_ring_split *ring, uint32_t behind)
+{
+    uint16_t used;
+
+    ski_door_publish16(ring->avail + SKI_RING_RING + ring->size, (uint16_t)(ring->taken + behind));
+    if (ring->device_order) {
+        ski_arch_device_fence();
+    }
+    used = ski_door_load16_acquire(ring->used + SKI_RING_IDX);
+    return (uint16_t)(used - ring->taken) > behind;
+}
+
 #endif

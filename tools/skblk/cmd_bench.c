@@ -2,7 +2,8 @@
 /*
  * skblk bench: how fast a disk is.  One thread drives each queue; each keeps
  * `depth` requests in flight.  The clock is read once for a batch of
- * completions and once for a batch of submissions, not for each request.
+ * completions; what is submitted in their place begins at that time, so that
+ * calling back and submitting are part of a latency.
  */
 #include "histogram.h"
 #include "plot.h"
@@ -39,7 +40,6 @@ struct worker {
     uint32_t in_flight;
     uint64_t end_ns;
     uint64_t seen_ns; /* when the first completion of this poll was seen; 0: none yet */
-    uint64_t moved_ns;
     uint64_t done;
     uint64_t cpu_ns;
     uint64_t elapsed_ns;
@@ -71,10 +71,9 @@ static void completed(struct sk_block_request *request)
     }
 }
 
-static void submit_idle(struct worker *worker)
+static void submit_idle(struct worker *worker, uint64_t now_ns)
 {
     const struct skblk_settings *settings = &worker->call->settings;
-    uint64_t now_ns = skblk_now_ns();
     uint64_t sectors = settings->block / SK_BLOCK_SECTOR_BYTES;
     uint64_t first = settings->offset / SK_BLOCK_SECTOR_BYTES;
 
@@ -97,14 +96,11 @@ static void submit_idle(struct worker *worker)
 static void rest(struct worker *worker, uint64_t now_ns)
 {
     const struct skblk_settings *settings = &worker->call->settings;
+    enum sk_status status;
 
-    if (settings->waiting == SKBLK_WAITING_POLL ||
-        (settings->waiting == SKBLK_WAITING_HYBRID &&
-         now_ns - worker->moved_ns < settings->spin_ns)) {
-        return;
-    }
-    if (sk_block_wait(worker->queue, now_ns + NAP_NS) == SK_OK) {
-        worker->moved_ns = now_ns;
+    if (settings->waiting != SKBLK_WAITING_POLL) {
+        status = sk_block_wait_hybrid(worker->queue, skblk_spin_of(settings), now_ns + NAP_NS);
+        (void)status; /* the next poll finds something, or not */
     }
 }
 
@@ -122,14 +118,13 @@ static void drive(struct worker *worker)
         enum sk_status status;
 
         if (worker->idle_count > 0 && goes_on(worker, now_ns)) {
-            submit_idle(worker);
+            submit_idle(worker, now_ns);
         }
         worker->seen_ns = 0;
         status = sk_block_poll(worker->queue, 0, NULL);
         (void)status; /* each request has its own */
         if (worker->seen_ns != 0) {
             now_ns = worker->seen_ns;
-            worker->moved_ns = now_ns;
         } else {
             now_ns = round % 16 == 0 || worker->call->settings.waiting != SKBLK_WAITING_POLL
                          ? skblk_now_ns()
@@ -155,7 +150,6 @@ static void *work(void *argument)
     uint64_t start_ns = skblk_now_ns();
 
     worker->end_ns = start_ns + worker->call->settings.seconds_ns;
-    worker->moved_ns = start_ns;
     drive(worker);
     worker->elapsed_ns = skblk_now_ns() - start_ns;
     worker->cpu_ns = cpu_ns() - before_ns;
@@ -211,6 +205,7 @@ static enum sk_status prepare(struct worker *worker, uint32_t index, uint64_t pl
     skblk_places_init(&worker->places, settings, places,
                       places / settings->queues * index);
     worker->queue = sk_block_get_queue(worker->disk->device, index);
+    sk_block_set_gathering(worker->queue, (uint32_t)settings->gather_ns);
     status = sk_io_buffer_create(&worker->buffer, worker->disk->device->domain, bytes,
                                  SK_IO_BUFFER_ALIGNMENT);
     if (status == SK_OK) {

@@ -193,7 +193,8 @@ static void await(struct verify *verify)
             skblk_disk_cancel(&verify->disk, &verify->lanes[i].request);
         }
     } else if (completed_count == 0 && verify->call->settings.waiting != SKBLK_WAITING_POLL) {
-        status = sk_block_wait(verify->queue, skblk_now_ns() + NAP_NS);
+        status = sk_block_wait_hybrid(verify->queue, skblk_spin_of(&verify->call->settings),
+                                      skblk_now_ns() + NAP_NS);
     }
     (void)status; /* each request has its own */
 }

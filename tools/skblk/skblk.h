@@ -66,6 +66,7 @@ struct skblk_settings {
     bool force;
     enum skblk_waiting waiting;
     uint64_t spin_ns;
+    uint64_t gather_ns;
     /* Measuring and checking. */
     uint64_t block;
     uint64_t seconds_ns;
@@ -150,6 +151,12 @@ bool skblk_parse_time(const char *text, uint64_t *out_ns);
 const char *skblk_size_text(uint64_t bytes, char *out_text);
 
 uint64_t skblk_now_ns(void);
+
+/* How long to look for answers before sleeping, for sk_block_wait_hybrid. */
+static inline uint64_t skblk_spin_of(const struct skblk_settings *settings)
+{
+    return settings->waiting == SKBLK_WAITING_HYBRID ? settings->spin_ns : 0;
+}
 
 /* ---- Reports ------------------------------------------------------------------------------- */
 

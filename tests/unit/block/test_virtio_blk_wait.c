@@ -134,6 +134,46 @@ static void test_virtio_blk_wait_hybrid__ends_in_time(void **state)
     blk_rig_deinit(&rig);
 }
 
+static void wait_through(unsigned looks, bool spins, bool enough)
+{
+    struct blk_rig_request request;
+    uint64_t before = rig.queue->statistics.spins;
+    uint64_t before_enough = rig.queue->statistics.spins_enough;
+
+    submit_for(&request, looks);
+    assert_int_equal(sk_block_wait_hybrid(rig.queue, SPIN_NS, UINT64_MAX), SK_OK);
+    expect_done(&request);
+    assert_int_equal(rig.queue->statistics.spins, before + spins);
+    assert_int_equal(rig.queue->statistics.spins_enough, before_enough + enough);
+}
+
+/* A sleep that lasts long; the device is done at its end. */
+static void sleep_long(void *context)
+{
+    rig.env.clock_ns += 10 * SPIN_NS;
+    (void)fake_device_run(context, UINT_MAX);
+}
+
+static void sleep_short(void *context)
+{
+    (void)fake_device_run(context, UINT_MAX);
+}
+
+static void test_virtio_blk_wait_hybrid__stops_looking_while_it_is_in_vain(void **state)
+{
+    (void)state;
+    start(shapes[1], true);
+    wait_through(20, true, true);
+    rig.env.on_wait = sleep_long;
+    wait_through(NEVER, true, false);
+    wait_through(NEVER, false, false);
+    wait_through(NEVER, false, false);
+    rig.env.on_wait = sleep_short;
+    wait_through(NEVER, false, false); /* ... was short */
+    wait_through(20, true, true);
+    blk_rig_deinit(&rig);
+}
+
 /* A deadline is not looked over for the sake of looking at the ring. */
 static void test_virtio_blk_wait_hybrid__sees_deadlines(void **state)
 {
@@ -278,6 +318,181 @@ static void test_virtio_blk_interrupts_off__past_the_wrap_of_the_index(void **st
     }
 }
 
+/* ---- Gathering --------------------------------------------------------------------------- */
+
+#define GATHER_COUNT 16u
+#define GATHER_NS    40000u
+
+/* How many answers a wait is for, with 16 requests at the device. */
+static const struct {
+    uint64_t shape;
+    unsigned answers;
+} gathering[] = {
+    { 0, 1 }, /* cannot say when */
+    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX), 4 },
+    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC), 4 },
+    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED), 1 },
+    /* Chains are longer than the shortest: fewer of them reach the place. */
+    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX), 3 },
+    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) |
+          SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC),
+      4 },
+};
+
+static struct blk_rig_request gathered[GATHER_COUNT];
+
+static void start_gathering(uint64_t shape, unsigned count)
+{
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+    struct sk_virtio_blk_options options = blk_rig_options();
+
+    config.features &= ~(bit(SK_VIRTIO_F_EVENT_IDX) | bit(SK_VIRTIO_F_INDIRECT_DESC));
+    config.features |= shape;
+    config.deferred = true;
+    options.segment_count = 1;
+    blk_rig_start(&rig, &config, &options);
+    sk_block_set_gathering(rig.queue, GATHER_NS);
+    for (unsigned i = 0; i < count; i++) {
+        blk_rig_prepare(&rig, &gathered[i], SK_BLOCK_READ, i, i, 512);
+        blk_rig_submit(&rig, &gathered[i]);
+    }
+    rig.env.waits = 0;
+}
+
+/* The device finishes one request in each microsecond that somebody sleeps. */
+static void finish_one(void *context)
+{
+    (void)fake_device_run(context, 1);
+}
+
+/* A wait that ends after `answers` answers, with one interrupt. */
+static void expect_answers(unsigned answers)
+{
+    uint64_t before = rig.fake->interrupts;
+    uint32_t completed = 0;
+
+    rig.env.on_wait = finish_one;
+    rig.env.waits = 0;
+    assert_int_equal(sk_block_wait(rig.queue, UINT64_MAX), SK_OK);
+    assert_int_equal(rig.env.waits, answers);
+    assert_int_equal(rig.fake->interrupts, before + 1);
+    assert_int_equal(sk_block_poll(rig.queue, 0, &completed), SK_OK);
+    assert_int_equal(completed, answers);
+}
+
+static void finish_gathering(void)
+{
+    (void)fake_device_run(rig.fake, UINT_MAX);
+    assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_OK);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_gather__one_interrupt_for_a_quarter(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(gathering) / sizeof(gathering[0]); i++) {
+        start_gathering(gathering[i].shape, GATHER_COUNT);
+        expect_answers(gathering[i].answers);
+        finish_gathering();
+    }
+}
+
+static void test_virtio_blk_gather__across_the_end_of_the_ring(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(gathering) / sizeof(gathering[0]); i++) {
+        start_gathering(gathering[i].shape, GATHER_COUNT);
+        for (unsigned round = 0; round < 300; round++) {
+            (void)fake_device_run(rig.fake, UINT_MAX);
+            assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_OK);
+            for (unsigned j = 0; j < GATHER_COUNT; j++) {
+                blk_rig_prepare(&rig, &gathered[j], SK_BLOCK_READ, j, j, 512);
+                blk_rig_submit(&rig, &gathered[j]);
+            }
+            expect_answers(gathering[i].answers);
+        }
+        finish_gathering();
+    }
+}
+
+static void test_virtio_blk_gather__few_requests_are_not_waited_for(void **state)
+{
+    (void)state;
+    start_gathering(gathering[1].shape, 7);
+    expect_answers(1);
+    finish_gathering();
+    start_gathering(gathering[1].shape, GATHER_COUNT);
+    sk_block_set_gathering(rig.queue, 0);
+    expect_answers(1);
+    finish_gathering();
+}
+
+/* What is answered already when it would go to sleep needs no interrupt. */
+static void test_virtio_blk_gather__what_is_there_already_is_not_slept_for(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(gathering) / sizeof(gathering[0]); i++) {
+        uint32_t completed;
+
+        start_gathering(gathering[i].shape, GATHER_COUNT);
+        (void)fake_device_run(rig.fake, 5);
+        assert_int_equal(sk_block_wait(rig.queue, UINT64_MAX), SK_OK);
+        assert_int_equal(rig.env.waits, 0);
+        assert_int_equal(sk_block_poll(rig.queue, 0, &completed), SK_OK);
+        assert_int_equal(completed, 5);
+        finish_gathering();
+    }
+}
+
+/* A device that answers one and then none: that one is late by no more than was allowed. */
+static void test_virtio_blk_gather__ends_in_time(void **state)
+{
+    (void)state;
+    for (size_t i = 1; i < sizeof(gathering) / sizeof(gathering[0]); i++) {
+        uint64_t begin;
+        uint32_t completed;
+
+        start_gathering(gathering[i].shape, GATHER_COUNT);
+        rig.env.on_wait = NULL;
+        begin = rig.env.clock_ns;
+        if (gathering[i].answers > 1) {
+            (void)fake_device_run(rig.fake, 1);
+        }
+        assert_int_equal(sk_block_wait(rig.queue, begin + 2 * GATHER_NS),
+                         gathering[i].answers > 1 ? SK_OK : SK_ERR_TIMEOUT);
+        assert_true(rig.env.clock_ns - begin >= GATHER_NS);
+        assert_true(gathering[i].answers == 1 || rig.env.clock_ns - begin < GATHER_NS + 5000);
+        assert_int_equal(sk_block_poll(rig.queue, 0, &completed), SK_OK);
+        assert_int_equal(completed, gathering[i].answers > 1 ? 1 : 0);
+        assert_int_equal(sk_block_wait(rig.queue, begin), SK_ERR_TIMEOUT);
+        finish_gathering();
+    }
+}
+
+/* A slow device is asked for more ever more rarely, and a fast one again at once. */
+static void test_virtio_blk_gather__in_vain_is_not_repeated(void **state)
+{
+    static const unsigned slow[] = { 1, 3, 7, 15 };
+    unsigned oldest = 0;
+
+    (void)state;
+    start_gathering(gathering[1].shape, GATHER_COUNT);
+    for (size_t i = 0; i < sizeof(slow) / sizeof(slow[0]); i++) {
+        rig.env.on_wait = NULL;
+        assert_int_equal(sk_block_wait(rig.queue, rig.env.clock_ns + 2 * GATHER_NS),
+                         SK_ERR_TIMEOUT);
+        for (unsigned j = 0; j < slow[i]; j++) {
+            expect_answers(1);
+            blk_rig_prepare(&rig, &gathered[oldest], SK_BLOCK_READ, 0, oldest, 512);
+            blk_rig_submit(&rig, &gathered[oldest]);
+            oldest = (oldest + 1) % GATHER_COUNT;
+        }
+    }
+    expect_answers(4); /* in time again */
+    expect_answers(3); /* of 12 */
+    finish_gathering();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +502,13 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_wait_hybrid__sees_deadlines),
         cmocka_unit_test(test_virtio_blk_wait_hybrid__what_is_there_already_needs_no_time),
         cmocka_unit_test(test_virtio_blk_wait_hybrid__not_from_a_callback),
+        cmocka_unit_test(test_virtio_blk_wait_hybrid__stops_looking_while_it_is_in_vain),
+        cmocka_unit_test(test_virtio_blk_gather__one_interrupt_for_a_quarter),
+        cmocka_unit_test(test_virtio_blk_gather__across_the_end_of_the_ring),
+        cmocka_unit_test(test_virtio_blk_gather__few_requests_are_not_waited_for),
+        cmocka_unit_test(test_virtio_blk_gather__what_is_there_already_is_not_slept_for),
+        cmocka_unit_test(test_virtio_blk_gather__ends_in_time),
+        cmocka_unit_test(test_virtio_blk_gather__in_vain_is_not_repeated),
         cmocka_unit_test(test_virtio_blk_interrupts_off__after_every_path),
         cmocka_unit_test(test_virtio_blk_interrupts_off__past_the_wrap_of_the_index),
     };
