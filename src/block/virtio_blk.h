@@ -132,7 +132,7 @@ struct ski_blk_slot {
     struct ski_ring_descriptor SKI_SHARED *data; /* the chain's first data descriptor */
     struct ski_blk_frame SKI_SHARED *frame;
     uint32_t bytes;   /* of data in this part; sectors of ranges */
-    uint16_t place;   /* of its start among the queue's, counted on and on */
+    uint16_t place;   /* of its start among the queue's, counted on and on; unused if in order */
     uint8_t segments; /* behind which its chain ends now; SKI_BLK_NO_CHAIN */
     uint8_t mark;     /* the queue's tick at its start, above the bit SKI_BLK_WHOLE */
 };

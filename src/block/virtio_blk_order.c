@@ -27,11 +27,18 @@ static uint32_t in_flight(const struct ski_blk_queue *queue)
     return queue->depth - queue->free_count;
 }
 
-struct ski_blk_odd ski_blk_order_odd(const struct ski_blk_queue *queue, uint32_t id)
+uint32_t ski_blk_order_starts_since(const struct ski_blk_queue *queue,
+                                    const struct ski_blk_slot *slot)
 {
-    bool known = ski_blk_batch_to(queue, id, in_flight(queue), queue->ring.is_packed) != 0;
+    uint32_t next = ski_blk_slot_in_turn(queue, queue->ring.is_packed);
+    uint32_t id = (uint32_t)(slot - queue->slots);
 
-    return (struct ski_blk_odd){ known ? SKI_BLK_ODD_BATCH : SKI_BLK_ODD_ID, id };
+    return next > id ? next - id : next + queue->depth - id;
+}
+
+bool ski_blk_order_knows(const struct ski_blk_queue *queue, uint32_t id)
+{
+    return ski_blk_batch_to(queue, id, in_flight(queue), queue->ring.is_packed) != 0;
 }
 
 /* Looks at the next used entry, if there is one; true: it begins a batch. */
@@ -58,7 +65,7 @@ static bool begin_batch(struct ski_blk_queue *queue, struct ski_blk_odd *out_odd
     }
     queue->ring.batch = ski_blk_batch_to(queue, id, pending, packed);
     if (queue->ring.batch == 0) {
-        *out_odd = ski_blk_order_odd(queue, id);
+        *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_BATCH, id };
     }
     return queue->ring.batch != 0;
 }

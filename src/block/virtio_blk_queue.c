@@ -36,18 +36,18 @@ SKI_INLINE void add_simple_split(struct ski_blk_queue *queue, uint32_t id,
                                  bool in_order)
 {
     struct ski_ring_descriptor SKI_SHARED *data = slot->data;
-    uint16_t place;
 
     ski_door_store64(&data->address, simple->address);
     ski_door_store64(&data->rest, (simple->bytes | queue->data_rest[simple->operation]) +
                                       ((uint64_t)(id & queue->link_mask) << 48));
-    place = (uint16_t)queue->ring.split.added;
     if (in_order) {
         queue->ring.split.added++; /* the available ring says it already */
     } else {
+        uint16_t place = (uint16_t)queue->ring.split.added;
+
         ski_ring_split_add(&queue->ring.split, (uint16_t)id);
+        slot->place = place;
     }
-    slot->place = place;
 }
 
 /* The same in a packed ring, with a table: one descriptor that points at it. */
@@ -141,9 +141,10 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
     } else {
         uint64_t own = ski_ring_packed_rest(0, id, queue->ring.packed.next_marks);
 
-        slot->place = queue->started++;
         if (in_order) {
             queue->next_slot = ski_blk_slot_after(queue, id);
+        } else {
+            slot->place = queue->started++;
         }
         if (queue->indirect) {
             add_simple_table(queue, slot, &simple, own);
@@ -385,7 +386,7 @@ SKI_INLINE bool harvest_split_in_order(struct ski_blk_queue *queue, uint32_t bud
                                        struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
 {
     struct ski_ring_split *ring = &queue->ring.split;
-    uint32_t batch = queue->ring.batch;
+    uint32_t end = queue->ring.batch; /* of the batch: behind so many requests */
     uint32_t goal;
     uint16_t pending;
 
@@ -394,16 +395,17 @@ SKI_INLINE bool harvest_split_in_order(struct ski_blk_queue *queue, uint32_t bud
         return false;
     }
     goal = budget - 1 < pending ? budget : pending; /* 0: all */
-    for (; ended->count < goal; ended->count++, batch--) {
+    for (; ended->count < goal; ended->count++) {
         uint32_t oldest = ski_blk_oldest_slot(queue, false);
         struct sk_block_request *request;
 
-        if (batch == 0) {
+        if (ended->count == end) {
             uint32_t id = ski_ring_split_id(ring);
+            uint32_t batch = ski_blk_batch_to(queue, id, pending - end, false);
 
-            batch = ski_blk_batch_to(queue, id, pending - ended->count, false);
+            end += batch;
             if (batch == 0) {
-                *out_odd = ski_blk_order_odd(queue, id);
+                *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_BATCH, id };
                 break;
             }
         }
@@ -414,7 +416,7 @@ SKI_INLINE bool harvest_split_in_order(struct ski_blk_queue *queue, uint32_t bud
         *ended->last = request;
         ended->last = &request->next;
     }
-    queue->ring.batch = batch;
+    queue->ring.batch = end - ended->count;
     return out_odd->what == SKI_BLK_ODD_NOT;
 }
 
@@ -422,18 +424,20 @@ SKI_INLINE bool harvest_packed_in_order(struct ski_blk_queue *queue, uint32_t bu
                                         struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
 {
     struct ski_ring_packed *ring = &queue->ring.packed;
-    uint32_t batch = queue->ring.batch;
+    uint32_t end = queue->ring.batch;
 
-    while (batch != 0 || ski_ring_packed_is_used(ring)) {
+    while (ended->count != end || ski_ring_packed_is_used(ring)) {
         uint32_t oldest = queue->oldest_slot;
         struct sk_block_request *request;
 
-        if (batch == 0) {
+        if (ended->count == end) {
             uint32_t id = ski_ring_packed_id(ring);
+            uint32_t batch =
+                ski_blk_batch_to(queue, id, queue->depth - queue->free_count, true);
 
-            batch = ski_blk_batch_to(queue, id, queue->depth - queue->free_count, true);
+            end += batch;
             if (batch == 0) {
-                *out_odd = ski_blk_order_odd(queue, id);
+                *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_BATCH, id };
                 break;
             }
         }
@@ -442,14 +446,13 @@ SKI_INLINE bool harvest_packed_in_order(struct ski_blk_queue *queue, uint32_t bu
         }
         ski_ring_packed_skip(ring, ski_blk_descriptors_of(queue, oldest));
         queue->oldest_slot = ski_blk_slot_after(queue, oldest);
-        batch--;
         *ended->last = request;
         ended->last = &request->next;
         if (++ended->count == budget) {
             break;
         }
     }
-    queue->ring.batch = batch;
+    queue->ring.batch = end - ended->count;
     return out_odd->what == SKI_BLK_ODD_NOT;
 }
 

@@ -157,12 +157,12 @@ static bool end_odd(struct ski_blk_queue *queue, struct ski_blk_odd odd,
         ski_blk_violated(queue, "more completions than requests:", odd.value);
         return false;
     }
-    if (odd.what == SKI_BLK_ODD_ID) {
-        ski_blk_violated(queue, "completion of a request that is not outstanding: id", odd.value);
+    if (odd.what == SKI_BLK_ODD_BATCH && ski_blk_order_knows(queue, odd.value)) {
+        ski_blk_violated(queue, "fewer completions than the last one speaks of: id", odd.value);
         return false;
     }
-    if (odd.what == SKI_BLK_ODD_BATCH) {
-        ski_blk_violated(queue, "fewer completions than the last one speaks of: id", odd.value);
+    if (odd.what == SKI_BLK_ODD_ID || odd.what == SKI_BLK_ODD_BATCH) {
+        ski_blk_violated(queue, "completion of a request that is not outstanding: id", odd.value);
         return false;
     }
     if (queue->in_order) {

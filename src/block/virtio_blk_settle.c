@@ -49,7 +49,10 @@ static void log_request(struct ski_blk_queue *queue, const struct sk_block_reque
 /* The older a part, the larger; parts of one tick are told apart by their place in the ring. */
 static uint32_t age_of(const struct ski_blk_queue *queue, const struct ski_blk_slot *slot)
 {
-    return ski_blk_ticks_since(queue, slot) << 16 | ski_blk_starts_since(queue, slot->place);
+    uint32_t starts = queue->in_order ? ski_blk_order_starts_since(queue, slot)
+                                      : ski_blk_starts_since(queue, slot->place);
+
+    return ski_blk_ticks_since(queue, slot) << 16 | starts;
 }
 
 /* Requests that left their slots keep their age in a field that starting them again sets anew. */

@@ -288,7 +288,7 @@ struct ski_blk_odd {
 #define SKI_BLK_ODD_NOT   0x100u /* there is nothing odd */
 #define SKI_BLK_ODD_ID    0x101u /* no slot, or none in flight */
 #define SKI_BLK_ODD_INDEX 0x102u /* so many completions: more than are at the device */
-#define SKI_BLK_ODD_BATCH 0x103u /* IN_ORDER: the used index does not reach to this id */
+#define SKI_BLK_ODD_BATCH 0x103u /* IN_ORDER: none that the next completions can end with */
 
 /*
  * Goes on where poll's short way stopped, with what it has taken so far and
@@ -301,8 +301,12 @@ enum sk_status ski_blk_poll_rest(struct ski_blk_queue *queue, uint32_t budget,
 /* IN_ORDER: the state of a queue that starts anew. */
 void ski_blk_order_reset(struct ski_blk_queue *queue);
 
-/* What is wrong with an id that the next `pending` completions do not end with. */
-SKI_APART struct ski_blk_odd ski_blk_order_odd(const struct ski_blk_queue *queue, uint32_t id);
+/* How many starts ago a slot in flight was started. */
+uint32_t ski_blk_order_starts_since(const struct ski_blk_queue *queue,
+                                    const struct ski_blk_slot *slot);
+
+/* True if an id is one in flight. */
+bool ski_blk_order_knows(const struct ski_blk_queue *queue, uint32_t id);
 
 /* What the device says next that it is done with: the oldest slot.  Loads it all, once. */
 struct ski_blk_odd ski_blk_order_next(struct ski_blk_queue *queue);

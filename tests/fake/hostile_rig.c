@@ -41,17 +41,21 @@ static void add_node(struct rig *rig)
     assert_int_equal(sk_device_manager_add_node(&rig->manager, &node, &rig->node), SK_OK);
 }
 
+uint64_t rig_more_features;
+
 void rig_open(struct rig *rig, const struct fake_device_config *config)
 {
     static const struct fake_device_config default_config = FAKE_DEVICE_CONFIG_DEFAULT;
     const struct sk_virtio_blk_options options = SK_VIRTIO_BLK_OPTIONS_DEFAULT;
     struct sk_device_manager_config manager = { 0 };
+    struct fake_device_config actual = config == NULL ? default_config : *config;
 
     memset(rig, 0, sizeof(*rig));
     test_environment_init(&rig->env, 192);
     rig->env.clock_step_ns = 100;
-    rig->fake = fake_device_attach(&rig->env, RIG_BASE, RIG_LINE,
-                                   config == NULL ? &default_config : config);
+    actual.features |= rig_more_features;
+    actual.in_order_batch = actual.in_order_batch == 0 ? 8 : actual.in_order_batch;
+    rig->fake = fake_device_attach(&rig->env, RIG_BASE, RIG_LINE, &actual);
     rig->options = options;
     rig->options.queue_size = 64;
     rig->options.segment_count = RIG_SEGMENTS;

@@ -40,6 +40,9 @@ struct rig {
     uint64_t unsafe; /* completions of stopped requests while the device was not reset */
 };
 
+/* What every device of rig_open offers besides; a program may run its tests with several of them. */
+extern uint64_t rig_more_features;
+
 /* Makes everything but the driver's probe.  Without a config: the default device. */
 void rig_open(struct rig *rig, const struct fake_device_config *config);
 /* Probes; SK_OK: disk, queue and data are there. */

@@ -180,6 +180,8 @@ static void test_hostile_32__device_in_another_thread(void **state)
     run_with(SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC));
     run_with(SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC) |
              SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX));
+    run_with(SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC) |
+             SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER));
 }
 
 int main(void)

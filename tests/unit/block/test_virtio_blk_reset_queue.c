@@ -66,21 +66,27 @@ static void finish(unsigned count)
 
 static void test_virtio_blk_reset_queue__what_may_be_repeated_goes_again_in_order(void **state)
 {
-    struct sk_block_statistics statistics;
+    const uint64_t packed = SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED);
+    const uint64_t in_order = SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER);
+    const uint64_t shapes[] = { 0, packed, in_order, packed | in_order };
 
     (void)state;
-    start(0, 0, SK_VIRTIO_BLK_RECOVERY_RESUBMIT);
-    submit_many(MANY); /* more than fit: some wait */
-    assert_int_equal(fake_device_run(rig.fake, 2), 2);
-    assert_int_equal(sk_block_reset_queue(rig.queue), SK_OK);
-    finish(MANY);
-    for (unsigned i = 0; i < MANY; i++) {
-        assert_int_equal(many[i].request.status, SK_OK);
+    for (unsigned shape = 0; shape < 4; shape++) {
+        struct sk_block_statistics statistics;
+
+        start(shapes[shape], 0, SK_VIRTIO_BLK_RECOVERY_RESUBMIT);
+        submit_many(MANY); /* more than fit: some wait */
+        assert_int_equal(fake_device_run(rig.fake, 2), 2);
+        assert_int_equal(sk_block_reset_queue(rig.queue), SK_OK);
+        finish(MANY);
+        for (unsigned i = 0; i < MANY; i++) {
+            assert_int_equal(many[i].request.status, SK_OK);
+        }
+        sk_block_get_statistics(rig.queue, &statistics);
+        assert_int_equal(statistics.resubmitted, DEPTH);
+        assert_int_equal(statistics.recoveries, 0);
+        blk_rig_deinit(&rig);
     }
-    sk_block_get_statistics(rig.queue, &statistics);
-    assert_int_equal(statistics.resubmitted, DEPTH);
-    assert_int_equal(statistics.recoveries, 0);
-    blk_rig_deinit(&rig);
 }
 
 static void test_virtio_blk_reset_queue__overdue_takes_its_queue_only(void **state)

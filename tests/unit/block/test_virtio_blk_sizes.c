@@ -13,6 +13,7 @@
 
 static struct blk_rig rig;
 static struct blk_rig_request requests[COUNT];
+static bool in_order; /* offered */
 
 static uint64_t bit(unsigned number)
 {
@@ -26,6 +27,8 @@ static void init(bool packed, bool indirect, uint32_t wanted, uint32_t most)
 
     config.features |= packed ? bit(SK_VIRTIO_F_RING_PACKED) : 0;
     config.features &= indirect ? UINT64_MAX : ~bit(SK_VIRTIO_F_INDIRECT_DESC);
+    config.features |= in_order ? bit(SK_VIRTIO_F_IN_ORDER) : 0;
+    config.in_order_batch = 4;
     config.order = FAKE_ORDER_RANDOM;
     config.seed = wanted;
     config.deferred = true;
@@ -69,12 +72,16 @@ static void work(unsigned rounds)
 
 static void expect_size(bool packed, bool indirect, uint32_t wanted, uint32_t most, uint32_t size)
 {
-    init(packed, indirect, wanted, most);
-    assert_int_equal(blk_rig_probe(&rig), SK_OK);
-    assert_int_equal(rig.disk->info.queue_size, size);
-    assert_int_equal(rig.disk->info.queue_depth, indirect ? size : size / 3);
-    work(size > 256 ? 20 : 200);
-    blk_rig_deinit(&rig);
+    for (unsigned ordered = 0; ordered < 2; ordered++) {
+        in_order = ordered != 0;
+        init(packed, indirect, wanted, most);
+        assert_int_equal(blk_rig_probe(&rig), SK_OK);
+        assert_int_equal(rig.disk->info.queue_size, size);
+        assert_int_equal(rig.disk->info.queue_depth, indirect ? size : size / 3);
+        work(size > 256 ? 20 : 200);
+        blk_rig_deinit(&rig);
+    }
+    in_order = false;
 }
 
 static void test_virtio_blk_size__split_is_the_next_lower_power_of_two(void **state)
