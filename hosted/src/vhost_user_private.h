@@ -35,8 +35,11 @@
 
 #include "vhost_user_message.h"
 
-/* Largest ring; the protocol has no question for what a back end takes, and this all take. */
-#define SKI_VHOST_USER_QUEUE_SIZE_MAX 1024u
+/*
+ * Largest ring.  The protocol has no question for what a back end takes: one that
+ * takes less refuses SET_VRING_NUM, and then the disk does not open.
+ */
+#define SKI_VHOST_USER_QUEUE_SIZE_MAX 32768u
 
 /* Configuration space that is kept; longer ones are cut. */
 #define SKI_VHOST_USER_CONFIG_BYTES 256u
@@ -213,6 +216,13 @@ enum sk_status ski_vhost_user_agree(struct sk_vhost_user *vu, uint64_t deadline_
 /* Features, memory, rings; `resumes`: where a back end died.  On failure the connection has ended. */
 enum sk_status ski_vhost_user_start(struct sk_vhost_user *vu, bool resumes, uint64_t deadline_ns);
 
+/* Without acknowledgements: an answer to anything says that all before it was done. */
+enum sk_status ski_vhost_user_synchronise(struct sk_vhost_user *vu, uint64_t deadline_ns);
+
+/* Stops one ring; *out_base: where it stands, as the back end says.  As ask. */
+enum sk_status ski_vhost_user_stop_queue(struct sk_vhost_user *vu, uint32_t index,
+                                         uint32_t *out_base, uint64_t deadline_ns);
+
 /* One more queue of a RUNNING device. */
 enum sk_status ski_vhost_user_start_queue(struct sk_vhost_user *vu, uint32_t index, uint32_t base,
                                           uint64_t deadline_ns);
@@ -244,6 +254,14 @@ uint32_t ski_vhost_user_first_base(const struct sk_vhost_user *vu);
  */
 enum sk_status ski_vhost_user_resume_base(const struct sk_vhost_user *vu, uint32_t index,
                                           uint32_t *out_base);
+
+/*
+ * What the base of a stopped ring says.  SK_OK: the back end answered all that
+ * it took, and will not look at the rest; SK_ERR_TIMEOUT: it did not;
+ * SK_ERR_MALFORMED: the ring has no such place.
+ */
+enum sk_status ski_vhost_user_check_stopped(const struct sk_vhost_user *vu, uint32_t index,
+                                            uint32_t base);
 
 /* True if a stopped ring has nothing outstanding; `base` is what GET_VRING_BASE answered. */
 bool ski_vhost_user_is_idle(const struct sk_vhost_user *vu, uint32_t index, uint32_t base);

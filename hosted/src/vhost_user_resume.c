@@ -11,6 +11,7 @@
  */
 #include "vhost_user_private.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -79,12 +80,33 @@ bool ski_vhost_user_is_idle(const struct sk_vhost_user *vu, uint32_t index, uint
     return load16(layout->cpu_driver_area, 1) == load16(layout->cpu_device_area, 1);
 }
 
+enum sk_status ski_vhost_user_check_stopped(const struct sk_vhost_user *vu, uint32_t index,
+                                            uint32_t base)
+{
+    const struct sk_virtio_queue_layout *layout = &vu->queues[index].layout;
+    uint16_t available;
+    uint16_t used;
+
+    if (is_packed(vu)) {
+        if ((base & 0x7fff) >= layout->size || (base >> 16 & 0x7fff) >= layout->size) {
+            return SK_ERR_MALFORMED;
+        }
+        return ski_vhost_user_is_idle(vu, index, base) ? SK_OK : SK_ERR_TIMEOUT;
+    }
+    available = load16(layout->cpu_driver_area, 1);
+    used = load16(layout->cpu_device_area, 1);
+    if (base > UINT16_MAX || (uint16_t)(base - used) > (uint16_t)(available - used)) {
+        return SK_ERR_MALFORMED;
+    }
+    return (uint16_t)base == used ? SK_OK : SK_ERR_TIMEOUT;
+}
+
 /* ---- Packed ------------------------------------------------------------------------------ */
 
 struct packed_state {
     struct packed_region region;
-    struct packed_entry entries[SKI_VHOST_USER_QUEUE_SIZE_MAX];
-    bool is_free[SKI_VHOST_USER_QUEUE_SIZE_MAX];
+    struct packed_entry *entries; /* as many as the ring has, */
+    bool *is_free;                /* and of these */
 };
 
 /* Reads, does not map: the peer may cut the memory short under a mapping. */
@@ -140,7 +162,7 @@ static uint32_t count_inflight(struct packed_state *state, uint16_t size)
     uint32_t next = state->region.free_head;
     uint32_t count = 0;
 
-    (void)memset(state->is_free, 0, sizeof(state->is_free));
+    (void)memset(state->is_free, 0, size * sizeof(state->is_free[0]));
     for (uint32_t i = 0; i < size && next < size && !state->is_free[next]; i++) {
         state->is_free[next] = true;
         next = state->entries[next].next;
@@ -191,11 +213,20 @@ static enum sk_status packed_base(const struct sk_vhost_user *vu, uint32_t index
 enum sk_status ski_vhost_user_resume_base(const struct sk_vhost_user *vu, uint32_t index,
                                           uint32_t *out_base)
 {
+    const struct sk_virtio_queue_layout *layout = &vu->queues[index].layout;
     struct packed_state state;
+    enum sk_status status = SK_ERR_NO_MEMORY;
 
-    if (is_packed(vu)) {
-        return packed_base(vu, index, &state, out_base);
+    if (!is_packed(vu)) {
+        *out_base = load16(layout->cpu_device_area, 1);
+        return SK_OK;
     }
-    *out_base = load16(vu->queues[index].layout.cpu_device_area, 1);
-    return SK_OK;
+    state.entries = calloc(layout->size, sizeof(state.entries[0]));
+    state.is_free = calloc(layout->size, sizeof(state.is_free[0]));
+    if (state.entries != NULL && state.is_free != NULL) {
+        status = packed_base(vu, index, &state, out_base);
+    }
+    free(state.entries);
+    free(state.is_free);
+    return status;
 }

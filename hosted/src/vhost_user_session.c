@@ -18,7 +18,7 @@
      BIT(SKI_VHOST_USER_PROTOCOL_CONFIGURE_MEM_SLOTS) | BIT(SKI_VHOST_USER_PROTOCOL_STATUS))
 
 /* More in-flight memory than any number of queues needs; bytes. */
-#define INFLIGHT_BYTES_MAX (UINT64_C(64) << 20)
+#define INFLIGHT_BYTES_MAX (UINT64_C(128) << 20)
 
 /* Lengths of a block device's configuration space, as it grew: 5.2.4. */
 static const uint32_t config_lengths[] = { 60, 72, 96 };
@@ -387,8 +387,7 @@ static enum sk_status start_queues(struct sk_vhost_user *vu, bool resumes, uint6
     return status;
 }
 
-/* Without acknowledgements: an answer to anything says that all before it was done. */
-static enum sk_status synchronise(struct sk_vhost_user *vu, uint64_t deadline_ns)
+enum sk_status ski_vhost_user_synchronise(struct sk_vhost_user *vu, uint64_t deadline_ns)
 {
     uint64_t features;
 
@@ -412,14 +411,13 @@ enum sk_status ski_vhost_user_start(struct sk_vhost_user *vu, bool resumes, uint
     if (status == SK_OK) {
         status = start_queues(vu, resumes, deadline_ns);
     }
-    return status == SK_OK ? synchronise(vu, deadline_ns) : status;
+    return status == SK_OK ? ski_vhost_user_synchronise(vu, deadline_ns) : status;
 }
 
 /* ---- Stopping ---------------------------------------------------------------------------- */
 
-/* Stops one ring; its owner's requests are done or will never be.  *out_idle: all were done. */
-static enum sk_status stop_queue(struct sk_vhost_user *vu, uint32_t index, bool *out_idle,
-                                 uint64_t deadline_ns)
+enum sk_status ski_vhost_user_stop_queue(struct sk_vhost_user *vu, uint32_t index,
+                                         uint32_t *out_base, uint64_t deadline_ns)
 {
     struct ski_vhost_user_message message;
     enum sk_status status;
@@ -431,7 +429,7 @@ static enum sk_status stop_queue(struct sk_vhost_user *vu, uint32_t index, bool 
         return ski_vhost_user_refuse(vu, SKI_VHOST_USER_GET_VRING_BASE, "it is of queue",
                                      message.payload.state.index);
     }
-    *out_idle = status == SK_OK && ski_vhost_user_is_idle(vu, index, message.payload.state.num);
+    *out_base = message.payload.state.num;
     return status;
 }
 
@@ -449,7 +447,7 @@ static enum sk_status reset_device(struct sk_vhost_user *vu, bool *out_certain,
     status = insist(vu, SKI_VHOST_USER_RESET_DEVICE,
                     ski_vhost_user_ask(vu, &message, SKI_VHOST_USER_NO_REPLY, deadline_ns));
     if (status == SK_OK) {
-        status = synchronise(vu, deadline_ns);
+        status = ski_vhost_user_synchronise(vu, deadline_ns);
     }
     *out_certain = status == SK_OK;
     return status;
@@ -468,11 +466,11 @@ void ski_vhost_user_stop(struct sk_vhost_user *vu, uint64_t deadline_ns)
 
     vu->resumable = false;
     for (uint32_t i = 0; status == SK_OK && i < vu->options.queue_count; i++) {
-        bool queue_idle = true;
+        uint32_t base;
 
         if (vu->queues[i].started) {
-            status = stop_queue(vu, i, &queue_idle, deadline_ns);
-            idle = idle && queue_idle;
+            status = ski_vhost_user_stop_queue(vu, i, &base, deadline_ns);
+            idle = idle && status == SK_OK && ski_vhost_user_is_idle(vu, i, base);
         }
     }
     if (status == SK_OK) {

@@ -19,8 +19,7 @@
 #define NOT_FOR_DRIVERS                                                                    \
     (BIT(SKI_VHOST_USER_F_PROTOCOL_FEATURES) | BIT(SKI_VHOST_USER_F_LOG_ALL) |             \
      BIT(SK_VIRTIO_F_ACCESS_PLATFORM) | BIT(SK_VIRTIO_F_NOTIFICATION_DATA) |               \
-     BIT(SK_VIRTIO_F_NOTIF_CONFIG_DATA) | BIT(SK_VIRTIO_F_SR_IOV) |                        \
-     BIT(SK_VIRTIO_F_RING_RESET))
+     BIT(SK_VIRTIO_F_NOTIF_CONFIG_DATA) | BIT(SK_VIRTIO_F_SR_IOV))
 
 /* Pauses between two attempts to connect; they double. */
 #define PAUSE_FIRST_NS UINT64_C(5000000)
@@ -362,7 +361,19 @@ static enum sk_status get_queue_max(struct sk_virtio_transport *transport, uint3
     return SK_OK;
 }
 
-/* Kept until DRIVER_OK: the in-flight memory is asked for when all queues are known. */
+/* A queue that was reset while the device is at work. */
+static enum sk_status start_again(struct sk_vhost_user *vu, uint32_t index)
+{
+    enum sk_status status =
+        ski_vhost_user_start_queue(vu, index, ski_vhost_user_first_base(vu), UINT64_MAX);
+
+    return status == SK_OK ? ski_vhost_user_synchronise(vu, UINT64_MAX) : status;
+}
+
+/*
+ * Kept until DRIVER_OK: the in-flight memory is asked for when all queues are
+ * known.  One that was reset while the others went on starts at once.
+ */
 static enum sk_status enable_queue(struct sk_virtio_transport *transport, uint32_t index,
                                    const struct sk_virtio_queue_layout *layout)
 {
@@ -375,14 +386,49 @@ static enum sk_status enable_queue(struct sk_virtio_transport *transport, uint32
     (void)pthread_mutex_lock(&vu->lock);
     if (vu->queues[index].given) {
         status = SK_ERR_BUSY;
-    } else if (vu->phase != SKI_VHOST_USER_AGREED) {
+    } else if (vu->phase != SKI_VHOST_USER_AGREED && vu->phase != SKI_VHOST_USER_RUNNING) {
         status = SK_ERR_BROKEN;
     } else {
         vu->queues[index].layout = *layout;
         vu->queues[index].given = true;
+        if (vu->phase == SKI_VHOST_USER_RUNNING) {
+            status = start_again(vu, index);
+        }
     }
     (void)pthread_mutex_unlock(&vu->lock);
-    return status;
+    return status == SK_ERR_BUSY ? status : ski_vhost_user_for_driver(status);
+}
+
+/*
+ * A queue alone: its ring is stopped.  The answer says how many chains the back end
+ * took, and the ring how many it answered.  If these differ, some are still at work
+ * in its hands, and only the end of the connection is believed: the driver
+ * stops the device then.
+ */
+static enum sk_status reset_queue(struct sk_virtio_transport *transport, uint32_t index,
+                                  uint64_t timeout_ns)
+{
+    struct sk_vhost_user *vu = of(transport);
+    enum sk_status status = SK_ERR_BROKEN;
+    uint32_t base;
+
+    (void)pthread_mutex_lock(&vu->lock);
+    if (vu->phase == SKI_VHOST_USER_RUNNING && vu->queues[index].started) {
+        status = ski_vhost_user_stop_queue(vu, index, &base, ski_vhost_user_now() + timeout_ns);
+        if (status == SK_OK) {
+            status = ski_vhost_user_check_stopped(vu, index, base);
+        }
+        if (status == SK_ERR_MALFORMED && vu->phase == SKI_VHOST_USER_RUNNING) {
+            status = ski_vhost_user_refuse(vu, SKI_VHOST_USER_GET_VRING_BASE,
+                                           "the ring has no place", base);
+        }
+    }
+    if (status == SK_OK) {
+        vu->queues[index].started = false;
+        vu->queues[index].given = false;
+    }
+    (void)pthread_mutex_unlock(&vu->lock);
+    return status == SK_ERR_TIMEOUT ? status : ski_vhost_user_for_driver(status);
 }
 
 static void notify(struct sk_virtio_transport *transport, uint32_t data)
@@ -412,6 +458,7 @@ const struct sk_virtio_transport_ops ski_vhost_user_ops = {
     .get_generation = get_generation,
     .get_queue_max = get_queue_max,
     .enable_queue = enable_queue,
+    .reset_queue = reset_queue,
     .notify = notify,
     .take_interrupt = take_interrupt,
 };

@@ -254,7 +254,8 @@ static void set_ring(struct fake_backend *fake, struct ski_vhost_user_message *m
         serve_ring(fake, ring);
         break;
     default: /* GET_VRING_BASE: the ring stops */
-        message->payload.state.num = ring->taken;
+        message->payload.state.num = ring->taken + fake->config.base_lie;
+        message->payload.state.index += fake->config.index_lie;
         drop_ring(ring);
         break;
     }

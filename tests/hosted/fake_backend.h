@@ -69,6 +69,8 @@ struct fake_backend_config {
     bool holds;            /* takes requests and does not do them */
     bool stays;            /* does not close when its peer does */
     bool mute;             /* does requests, and tells nobody */
+    uint32_t base_lie;     /* added to what it answers to GET_VRING_BASE */
+    uint32_t index_lie;    /* the same, to the queue it is of */
 };
 
 #define FAKE_BACKEND_CONFIG_DEFAULT                                                           \

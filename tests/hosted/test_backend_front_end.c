@@ -29,6 +29,7 @@ static struct sk_vhost_user_disk *disk;
 static struct sk_block_device *device;
 static struct sk_block_queue *queue;
 static unsigned before;
+static uint32_t queue_size; /* 0: the default */
 
 static int set_up(void **state)
 {
@@ -37,6 +38,7 @@ static int set_up(void **state)
     before = descriptors_count();
     backend_process_init(&backend, BLOCKS * BLOCK);
     disk = NULL;
+    queue_size = 0;
     return 0;
 }
 
@@ -65,6 +67,9 @@ static void open_disk(uint64_t without)
 
     options.process.write_log = drop_line;
     options.driver.features = ~without;
+    if (queue_size != 0) {
+        options.driver.queue_size = queue_size;
+    }
     options.driver.timeout_ns = 60 * SECOND;
     options.vhost_user.reconnect_ns = 60 * SECOND;
     if (sk_vhost_user_disk_open(backend.socket, &options, &disk, error) != SK_OK) {
@@ -313,11 +318,38 @@ static void test_backend_front_end__killed_under_load_loses_nothing(void **state
     killed_under_load(BIT(SK_VIRTIO_F_RING_PACKED) | BIT(SK_VIRTIO_F_INDIRECT_DESC), 20);
 }
 
+/* Both sides keep book of all entries, in both kinds of rings. */
+static void test_backend_front_end__the_largest_rings_resume(void **state)
+{
+    static const uint64_t without[] = { 0, SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED) };
+    static uint8_t block[BLOCK];
+    static uint8_t found[BLOCK];
+
+    (void)state;
+    queue_size = 32768;
+    backend_process_start(&backend);
+    for (size_t i = 0; i < sizeof(without) / sizeof(without[0]); i++) {
+        open_disk(without[i]);
+        assert_int_equal(device->info.queue_size, 32768);
+        for (uint8_t round = 1; round < 4; round++) {
+            (void)memset(block, round, sizeof(block));
+            assert_int_equal(sk_block_write(queue, 8, block, sizeof(block), 0), SK_OK);
+            backend_process_kill(&backend);
+            backend_process_start(&backend);
+            assert_int_equal(sk_block_read(queue, 8, found, sizeof(found), 0), SK_OK);
+            assert_memory_equal(found, block, sizeof(block));
+        }
+        close_disk();
+    }
+    backend_process_stop(&backend);
+}
+
 int main(int argc, char **argv)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_backend_front_end__file_has_what_was_written),
+        TEST(test_backend_front_end__the_largest_rings_resume),
         TEST(test_backend_front_end__killed_under_load_loses_nothing),
     };
 #undef TEST

@@ -61,7 +61,10 @@ SK_MUST_CHECK enum sk_status sk_vhost_user_open(struct sk_process *process, cons
 /* Ends the connection; after the driver's remove.  NULL is fine. */
 void sk_vhost_user_close(struct sk_vhost_user *vhost_user);
 
-/* For a node's `transport`. */
+/*
+ * For a node's `transport`.  Rings have up to 32768 entries: no back end is asked what
+ * it takes; one that takes less refuses the ring, and the driver does not start.
+ */
 struct sk_virtio_transport *sk_vhost_user_transport(struct sk_vhost_user *vhost_user);
 
 /* For a node's `interrupts`: one for the configuration, and one for each queue. */
