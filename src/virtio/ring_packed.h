@@ -70,7 +70,7 @@ static inline void ski_ring_packed_move(uint32_t size, uint32_t *place, uint32_t
 {
     uint32_t behind = *place + count;
 
-    if (behind >= size) {
+    if (SKI_RARELY(behind >= size)) {
         behind -= size;
         *marks ^= SKI_RING_PACKED_MARKS;
     }
@@ -124,31 +124,12 @@ static inline void ski_ring_packed_add(struct ski_ring_packed *ring, uint32_t co
                              ski_ring_packed_rest(length, id, flags | ring->next_marks));
 }
 
-/*
- * Makes all added chains (there are some) available; true if the device wants
- * to be told.  `device_order` is the ring's, for callers that know it already.
- *
- * The one place that publishes.  The release store of the flags that were kept
- * back pairs with the device's acquire of them: all that belongs to the chains
- * is older (2.8.21.1).  The full barrier stands between them and our look at
- * its wish; its partner is the device's barrier between writing the wish and
- * looking at the flags (2.8.21.3.1).
- */
-static inline bool ski_ring_packed_publish_in(struct ski_ring_packed *ring, bool device_order)
+/* True if the device asks, as far as can be seen, to be told of descriptors from `before` to `next`. */
+SKI_INLINE bool ski_ring_packed_is_asked(const struct ski_ring_packed *ring, uint16_t before)
 {
-    uint16_t before = (uint16_t)(ring->next - ring->unpublished);
-    uint32_t wish;
+    uint32_t wish = ski_door_load32(ring->device_event);
     uint32_t event;
 
-    ring->unpublished = 0;
-    if (device_order) {
-        ski_arch_device_fence();
-        ski_door_publish64(&ring->held->rest, ring->held_rest);
-        ski_arch_device_fence();
-    } else {
-        ski_door_publish64(&ring->held->rest, ring->held_rest);
-    }
-    wish = ski_door_load32(ring->device_event);
     if (!ring->event_idx || (wish >> 16 & 3) != SKI_RING_EVENT_AT) {
         return (wish >> 16 & 3) != SKI_RING_EVENT_DISABLE;
     }
@@ -157,6 +138,35 @@ static inline bool ski_ring_packed_publish_in(struct ski_ring_packed *ring, bool
         event -= ring->size; /* of the lap before, as free-running positions */
     }
     return ski_ring_crossed((uint16_t)event, (uint16_t)ring->next, before);
+}
+
+/*
+ * Makes all added chains (there are some) available; true if the device wants
+ * to be told.  `device_order` is the ring's, for callers that know it already.
+ *
+ * The one place that publishes.  The release store of the flags that were kept
+ * back pairs with the device's acquire of them: all that belongs to the chains
+ * is older (2.8.21.1).  The full barrier stands between them and our look at
+ * its wish; its partner is the device's barrier between writing the wish and
+ * looking at the flags (2.8.21.3.1).  A wish that was there before needs none:
+ * see the split ring.
+ */
+SKI_INLINE bool ski_ring_packed_publish_in(struct ski_ring_packed *ring, bool device_order)
+{
+    uint16_t before = (uint16_t)(ring->next - ring->unpublished);
+
+    ring->unpublished = 0;
+    if (device_order) {
+        ski_arch_device_fence();
+        ski_door_publish64(&ring->held->rest, ring->held_rest);
+        ski_arch_device_fence();
+    } else if (ski_ring_packed_is_asked(ring, before)) {
+        ski_door_store64_release(&ring->held->rest, ring->held_rest);
+        return true;
+    } else {
+        ski_door_publish64(&ring->held->rest, ring->held_rest);
+    }
+    return ski_ring_packed_is_asked(ring, before);
 }
 
 static inline bool ski_ring_packed_publish(struct ski_ring_packed *ring)
@@ -174,7 +184,7 @@ static inline bool ski_ring_packed_is_used(const struct ski_ring_packed *ring)
         (const sk_le16 SKI_SHARED *)(const void SKI_SHARED *)&ring->descriptors[ring->taken].rest;
     uint16_t flags = ski_door_load16_acquire(words + SKI_RING_PACKED_FLAGS_WORD);
 
-    if (ring->device_order) {
+    if (SKI_RARELY(ring->device_order)) {
         ski_arch_device_fence();
     }
     return (flags & SKI_RING_PACKED_MARKS) == ring->taken_marks;

@@ -28,6 +28,10 @@
 /* Code that is kept out of the way of what calls it. */
 #define SKI_APART __attribute__((noinline, cold))
 
+/* What nearly always, and hardly ever, is so: the usual way has no jumps then. */
+#define SKI_USUALLY(condition) __builtin_expect(!!(condition), 1)
+#define SKI_RARELY(condition)  __builtin_expect(!!(condition), 0)
+
 /* Descriptor flags; 2.7.5. */
 #define SKI_RING_NEXT     1u
 #define SKI_RING_WRITE    2u
@@ -109,6 +113,16 @@ static inline bool ski_ring_crossed(uint16_t event, uint16_t after, uint16_t bef
     return (uint16_t)(after - event - 1) < (uint16_t)(after - before);
 }
 
+/* True if the device asks, as far as can be seen, to be told of heads from `before` to `after`. */
+SKI_INLINE bool ski_ring_split_is_asked(const struct ski_ring_split *ring, uint16_t after,
+                                           uint16_t before)
+{
+    if (ring->event_idx) {
+        return ski_ring_crossed(ski_door_load16_acquire(ring->avail_event), after, before);
+    }
+    return (ski_door_load16_acquire(ring->used + SKI_RING_FLAGS) & 1u) == 0;
+}
+
 /*
  * Tells the device of all added heads; true if it wants a notification.
  * `device_order` is the ring's, for callers that know it already.
@@ -118,8 +132,11 @@ static inline bool ski_ring_crossed(uint16_t event, uint16_t after, uint16_t bef
  * keeps our look at its wish from being older than our idx, as its barrier
  * between writing the wish and looking at idx does on the other side
  * (2.7.13.4.1).  With less than a full barrier both sides may miss each other.
+ *
+ * Whoever is told cannot miss anything, so a wish that was there before idx
+ * was written needs no barrier: the notification may be one too many.
  */
-static inline bool ski_ring_split_publish_in(struct ski_ring_split *ring, bool device_order)
+SKI_INLINE bool ski_ring_split_publish_in(struct ski_ring_split *ring, bool device_order)
 {
     uint16_t before = (uint16_t)ring->published;
     uint16_t after = (uint16_t)ring->added;
@@ -129,13 +146,13 @@ static inline bool ski_ring_split_publish_in(struct ski_ring_split *ring, bool d
         ski_arch_device_fence();
         ski_door_publish16(ring->avail + SKI_RING_IDX, after);
         ski_arch_device_fence();
+    } else if (ski_ring_split_is_asked(ring, after, before)) {
+        ski_door_store16_release(ring->avail + SKI_RING_IDX, after);
+        return true;
     } else {
         ski_door_publish16(ring->avail + SKI_RING_IDX, after);
     }
-    if (ring->event_idx) {
-        return ski_ring_crossed(ski_door_load16_acquire(ring->avail_event), after, before);
-    }
-    return (ski_door_load16_acquire(ring->used + SKI_RING_FLAGS) & 1u) == 0;
+    return ski_ring_split_is_asked(ring, after, before);
 }
 
 static inline bool ski_ring_split_publish(struct ski_ring_split *ring)
@@ -153,11 +170,11 @@ ski_ring_split_pending(const struct ski_ring_split *ring, uint16_t *out_count)
 {
     uint16_t idx = ski_door_load16_acquire(ring->used + SKI_RING_IDX);
 
-    if (ring->device_order) {
+    if (SKI_RARELY(ring->device_order)) {
         ski_arch_device_fence();
     }
     *out_count = (uint16_t)(idx - ring->taken);
-    return *out_count <= ring->published - ring->taken ? SK_OK : SK_ERR_MALFORMED;
+    return SKI_USUALLY(*out_count <= ring->published - ring->taken) ? SK_OK : SK_ERR_MALFORMED;
 }
 
 /* True if the device says that it used more than was taken; unchecked. */
