@@ -337,13 +337,13 @@ struct sk_block_property {
  *   zones_open_max zones_active_max
  *   reserve wear_a_tenths wear_b_tenths
  * and the offered features, by the names of sk_block_feature_name.
- * SK_OK; SK_ERR_NOT_FOUND (there are fewer).  O(index).
+ * SK_OK; SK_ERR_NOT_FOUND (there are fewer).  O(index).  Any thread.
  */
 SK_MUST_CHECK enum sk_status sk_block_get_property(const struct sk_block_device *device,
                                                    uint32_t index,
                                                    struct sk_block_property *out_property);
 
-/* The property with this name.  SK_OK; SK_ERR_NOT_FOUND (this disk does not have it). */
+/* The property with this name.  SK_OK; SK_ERR_NOT_FOUND (this disk does not have it).  Any thread. */
 SK_MUST_CHECK enum sk_status sk_block_find_property(const struct sk_block_device *device,
                                                     const char *name,
                                                     struct sk_block_property *out_property);
@@ -522,7 +522,9 @@ SK_MUST_CHECK enum sk_status sk_block_reset_queue(struct sk_block_queue *queue);
  * Stops the device, as a fault would: a reset, and every request at the device
  * completes with `reason` (an error) at the next poll of its queue, or with
  * SK_ERR_IN_DOUBT if the device does not stop.  Nothing happens if it is
- * stopped already.  Any queue's owner may call it.
+ * stopped already.  Any queue's owner may call it.  It wakes no other owner:
+ * one that sleeps finds out when something else wakes it, or (with requests at
+ * the device) after a quarter of the driver's timeout.
  */
 void sk_block_stop(struct sk_block_device *device, enum sk_status reason);
 

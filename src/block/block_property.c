@@ -113,26 +113,25 @@ static uint64_t load(const struct sk_block_info *info, const struct row *row)
     }
 }
 
-static const char *text_of(const struct sk_block_device *device, const struct row *row)
+static const char *text_of(const struct sk_block_device *device, const struct sk_block_info *info,
+                           const struct row *row)
 {
-    const uint8_t *at = (const uint8_t *)&device->info + row->offset;
-
     const char *pointer;
 
     switch (row->source) {
     case POINTER:
-        (void)memcpy(&pointer, at, sizeof(pointer));
+        (void)memcpy(&pointer, (const uint8_t *)info + row->offset, sizeof(pointer));
         return pointer;
-    case ARRAY:
-        return (const char *)at;
+    case ARRAY: /* it never changes, and is asked for longer than our copy lives */
+        return (const char *)&device->info + row->offset;
     case STATE:
         return sk_block_state_name(sk_block_get_state(device));
     case RESERVE:
-        return sk_block_reserve_name(device->info.wear.reserve);
+        return sk_block_reserve_name(info->wear.reserve);
     case MODEL:
-        return sk_block_zone_model_name(device->info.zones.model);
+        return sk_block_zone_model_name(info->zones.model);
     default:
-        return device->info.cache == SK_BLOCK_CACHE_WRITE_BACK ? "write-back" : "write-through";
+        return info->cache == SK_BLOCK_CACHE_WRITE_BACK ? "write-back" : "write-through";
     }
 }
 
@@ -158,8 +157,8 @@ static bool has(const struct sk_block_info *info, const struct row *row)
     }
 }
 
-static void fill(const struct sk_block_device *device, const struct row *row,
-                 struct sk_block_property *out_property)
+static void fill(const struct sk_block_device *device, const struct sk_block_info *info,
+                 const struct row *row, struct sk_block_property *out_property)
 {
     *out_property = (struct sk_block_property){ .name = row->name };
     if (row->source == ZONE_COUNT) {
@@ -168,11 +167,11 @@ static void fill(const struct sk_block_device *device, const struct row *row,
     }
     if (row->source >= POINTER) {
         out_property->kind = SK_BLOCK_PROPERTY_TEXT;
-        out_property->text = text_of(device, row);
+        out_property->text = text_of(device, info, row);
         return;
     }
     out_property->kind = row->source == FLAG ? SK_BLOCK_PROPERTY_FLAG : SK_BLOCK_PROPERTY_NUMBER;
-    out_property->number = load(&device->info, row);
+    out_property->number = load(info, row);
 }
 
 /* The features behind the rows: those that are offered and have a name. */
@@ -198,11 +197,14 @@ static enum sk_status get_feature(const struct sk_block_device *device, uint32_t
 enum sk_status sk_block_get_property(const struct sk_block_device *device, uint32_t index,
                                      struct sk_block_property *out_property)
 {
+    struct sk_block_info info;
+
+    sk_block_get_info(device, &info);
     for (size_t i = 0; i < ROW_COUNT; i++) {
-        if (!has(&device->info, &rows[i]) || index-- != 0) {
+        if (!has(&info, &rows[i]) || index-- != 0) {
             continue;
         }
-        fill(device, &rows[i], out_property);
+        fill(device, &info, &rows[i], out_property);
         return SK_OK;
     }
     return get_feature(device, index, out_property);

@@ -3,6 +3,7 @@
 #include "block/block_sync.h"
 
 #include "block/block_batch.h"
+#include "block/block_watch.h"
 
 #include <skio/checked.h>
 
@@ -130,7 +131,7 @@ static enum sk_status transfer(struct sk_block_queue *queue, enum sk_block_opera
         return SK_ERR_SIZE;
     }
     if (!sk_checked_range(sector, bytes / SK_BLOCK_SECTOR_BYTES,
-                          queue->device->info.capacity_sectors)) {
+                          ski_block_capacity(queue->device))) {
         return SK_ERR_RANGE;
     }
     while (bytes > 0) {

@@ -73,6 +73,14 @@ void sk_block_get_info(const struct sk_block_device *device, struct sk_block_inf
     }
 }
 
+uint64_t ski_block_capacity(const struct sk_block_device *device)
+{
+    struct sk_block_info info;
+
+    sk_block_get_info(device, &info);
+    return info.capacity_sectors;
+}
+
 bool ski_block_has_news(const struct sk_block_device *device)
 {
     return device->watch != NULL &&

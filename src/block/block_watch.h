@@ -19,6 +19,9 @@ void ski_block_note(struct sk_block_device *device, uint32_t changes);
 void ski_block_change_info(struct sk_block_device *device, const struct sk_block_info *fresh,
                            uint32_t changes);
 
+/* The capacity of now.  Any thread; to be asked once for a decision. */
+uint64_t ski_block_capacity(const struct sk_block_device *device);
+
 /* True if there is something to tell and somebody to be told. */
 bool ski_block_has_news(const struct sk_block_device *device);
 

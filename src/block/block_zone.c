@@ -5,6 +5,7 @@
 
 #include "base/door.h"
 #include "block/block_sync.h"
+#include "block/block_watch.h"
 
 /* Zones that are asked for at a time: what lies on the stack. */
 #define ZONES_AT_ONCE 15u
@@ -71,7 +72,7 @@ const char *sk_block_zone_model_name(enum sk_block_zone_model model)
 
 uint64_t sk_block_zone_count(const struct sk_block_device *device)
 {
-    uint64_t capacity = device->info.capacity_sectors;
+    uint64_t capacity = ski_block_capacity(device);
     uint32_t sectors = device->info.zones.sectors;
 
     return sectors == 0 ? 0 : capacity / sectors + (capacity % sectors != 0);
@@ -116,15 +117,13 @@ static bool is_sound(const struct sk_block_zone *zone)
 }
 
 /* Each field is loaded once; 5.2.6. */
-static enum sk_status parse(const struct sk_block_device *device, uint64_t first,
+static enum sk_status parse(uint64_t first, uint64_t sector_count,
                             const struct description SKI_SHARED *from,
                             struct sk_block_zone *out_zone)
 {
-    uint64_t rest = device->info.capacity_sectors - first;
-    uint32_t sectors = device->info.zones.sectors;
     struct sk_block_zone zone = {
         .sector = first,
-        .sector_count = rest < sectors ? rest : sectors,
+        .sector_count = sector_count,
         .capacity_sectors = ski_door_load64(&from->capacity),
         .write_sector = ski_door_load64(&from->write_pointer),
         .type = (enum sk_block_zone_type)find(wire_types, SK_BLOCK_ZONE_TYPE_COUNT,
@@ -155,6 +154,7 @@ enum sk_status sk_block_zone_parse(const struct sk_block_device *device, uint64_
                                    struct sk_block_zone *out_zone)
 {
     const struct header SKI_SHARED *header = share(report);
+    uint64_t capacity = ski_block_capacity(device); /* once: it may change meanwhile */
     uint32_t sectors = device->info.zones.sectors;
     uint64_t first;
     uint64_t zones;
@@ -173,10 +173,10 @@ enum sk_status sk_block_zone_parse(const struct sk_block_device *device, uint64_
         return SK_ERR_NOT_FOUND;
     }
     if (!sk_checked_add(sector - sector % sectors, (uint64_t)index * sectors, &first) ||
-        first >= device->info.capacity_sectors) {
+        first >= capacity) {
         return SK_ERR_MALFORMED;
     }
-    return parse(device, first,
+    return parse(first, capacity - first < sectors ? capacity - first : sectors,
                  (const struct description SKI_SHARED *)(const void SKI_SHARED *)(header + 1) +
                      index,
                  out_zone);
@@ -232,7 +232,7 @@ enum sk_status sk_block_zone_report(struct sk_block_queue *queue, uint64_t secto
         if (*out_count > 0) {
             sector = out_zones[*out_count - 1].sector + out_zones[*out_count - 1].sector_count;
         }
-        if (sector >= device->info.capacity_sectors) {
+        if (sector >= ski_block_capacity(device)) {
             break;
         }
     }
