@@ -95,9 +95,9 @@ struct sk_block_request {
     uint16_t parts;
     uint8_t after;   /* what is left to do when the last part ended */
     uint8_t repeats; /* how often it was at a device that was stopped */
+    uint64_t bytes_left; /* beside those above: one line is written */
     uint32_t segment_index;
     uint32_t segment_offset;
-    uint64_t bytes_left;
     uint64_t next_sector;
     uint64_t started_ns;
     struct sk_block_request *next;

@@ -124,6 +124,17 @@ _Static_assert(offsetof(struct ski_blk_frame, append_sector) + SKI_BLK_APPEND_AN
 #define SKI_BLK_WHOLE 1u /* a read or write that has this part only, and nothing behind it */
 #define SKI_BLK_TICK  2u
 
+/*
+ * What a slot keeps of its start is one word, because stores are what a short
+ * way is made of: u32 bytes of data in this part (sectors of ranges); u16 place
+ * of its start among the queue's, counted on and on (unused if in order); u8
+ * segments behind which its chain ends now, or SKI_BLK_NO_CHAIN; u8 mark, the
+ * queue's tick at its start above SKI_BLK_WHOLE.
+ */
+#define SKI_BLK_START_PLACE    32u
+#define SKI_BLK_START_SEGMENTS 48u
+#define SKI_BLK_START_MARK     56u
+
 /* How often a request is repeated whose device was stopped. */
 #define SKI_BLK_REPEATS_MAX 3u
 
@@ -131,10 +142,7 @@ struct ski_blk_slot {
     struct sk_block_request *request;            /* NULL: free */
     struct ski_ring_descriptor SKI_SHARED *data; /* the chain's first data descriptor */
     struct ski_blk_frame SKI_SHARED *frame;
-    uint32_t bytes;   /* of data in this part; sectors of ranges */
-    uint16_t place;   /* of its start among the queue's, counted on and on; unused if in order */
-    uint8_t segments; /* behind which its chain ends now; SKI_BLK_NO_CHAIN */
-    uint8_t mark;     /* the queue's tick at its start, above the bit SKI_BLK_WHOLE */
+    uint64_t start; /* see SKI_BLK_START_PLACE */
 };
 
 struct ski_blk;
@@ -170,6 +178,7 @@ struct ski_blk_queue {
     uint16_t oldest_slot;  /* and which is answered next; a split ring counts them itself */
     uint16_t started;      /* packed: how many starts there were; a split ring counts them itself */
     uint8_t mark;          /* what a slot's will be that starts now, if it is whole */
+    uint64_t simple_start; /* the same as a start word, with one segment */
 
     /* Limits of one request, copied for the hot path. */
     bool read_only;

@@ -185,7 +185,7 @@ void ski_blk_look_at_clock(struct ski_blk_queue *queue)
     if (!sk_checked_add(time, quarter, &queue->next_tick_ns)) {
         queue->next_tick_ns = UINT64_MAX;
     }
-    queue->mark = (uint8_t)(queue->mark + SKI_BLK_TICK);
+    ski_blk_set_mark(queue, (uint8_t)(queue->mark + SKI_BLK_TICK));
     for (uint32_t id = 0; id < queue->slot_limit; id++) {
         const struct ski_blk_slot *slot = &queue->slots[id];
 

@@ -11,8 +11,8 @@
  * yet while answers were believed.
  *
  * The code is written once and compiled for each kind of ring and of order:
- * `packed` and `in_order` are constants wherever SKI_INLINE stands.  No function is called in the middle of
- * it, so that the compiler need not save registers.
+ * `packed` and `in_order` are constants wherever SKI_INLINE stands.  No function
+ * is called in the middle of it, so that the compiler need not save registers.
  */
 #include "block/virtio_blk_slot.h"
 
@@ -20,6 +20,19 @@
 
 _Static_assert(SK_BLOCK_READ == SKI_BLK_TYPE_IN && SK_BLOCK_WRITE == SKI_BLK_TYPE_OUT,
                "the usual operations are their types");
+
+/* What all of which is 0 in the usual case, as one word: the fewer branches, the shorter the way. */
+SKI_INLINE uintptr_t what_waits(const struct ski_blk_queue *queue)
+{
+    return (uintptr_t)queue->waiting | (uintptr_t)queue->refused;
+}
+
+SKI_INLINE uint32_t state_of(const struct ski_blk_queue *queue)
+{
+    return atomic_load_explicit(&queue->blk->block.state, memory_order_acquire);
+}
+
+_Static_assert(SK_BLOCK_STATE_READY == 0 && SKI_BLK_IDLE == 0, "or they are not 0");
 
 /* ---- Submit ------------------------------------------------------------------------------ */
 
@@ -32,7 +45,7 @@ struct simple {
 
 /* A whole request into a slot of a split ring: all that differs from the slot's last one. */
 SKI_INLINE void add_simple_split(struct ski_blk_queue *queue, uint32_t id,
-                                 struct ski_blk_slot *slot, const struct simple *simple,
+                                 const struct ski_blk_slot *slot, const struct simple *simple,
                                  bool in_order)
 {
     struct ski_ring_descriptor SKI_SHARED *data = slot->data;
@@ -43,10 +56,7 @@ SKI_INLINE void add_simple_split(struct ski_blk_queue *queue, uint32_t id,
     if (in_order) {
         queue->ring.split.added++; /* the available ring says it already */
     } else {
-        uint16_t place = (uint16_t)queue->ring.split.added;
-
         ski_ring_split_add(&queue->ring.split, (uint16_t)id);
-        slot->place = place;
     }
 }
 
@@ -76,7 +86,7 @@ SKI_INLINE void add_simple_chain(struct ski_blk_queue *queue, const struct ski_b
     uint64_t marks = 0; /* what changes in them at the ring's end */
 
     ski_door_store64(&first->address, frame);
-    if (ring->next + 2 >= ring->size) {
+    if (SKI_RARELY(ring->next + 2 >= ring->size)) {
         status -= ring->size;
         marks = ski_ring_packed_rest(0, 0, SKI_RING_PACKED_MARKS);
         ski_door_store64(&status->rest, (own ^ marks) | ski_ring_packed_rest(1, 0, SKI_RING_WRITE));
@@ -112,15 +122,17 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
     struct ski_blk_slot *slot = &queue->slots[id];
     struct ski_blk_frame SKI_SHARED *frame;
 
-    if (simple.operation > queue->simple_last || request->flags != 0 ||
-        request->segment_count != 1 || segment == NULL || slot->segments != 1) {
+    if (SKI_RARELY(simple.operation > queue->simple_last || request->flags != 0 ||
+                   request->segment_count != 1 || segment == NULL ||
+                   ski_blk_segments_of(slot) != 1)) {
         return false;
     }
     simple.address = segment->address.raw;
     simple.bytes = segment->bytes;
-    if (simple.bytes - 1 >= queue->simple_bytes_max || (simple.bytes & queue->block_mask) != 0 ||
-        (sector & queue->sector_never) != 0 ||
-        sector + simple.bytes / SK_BLOCK_SECTOR_BYTES > queue->capacity_sectors) {
+    if (SKI_RARELY(simple.bytes - 1 >= queue->simple_bytes_max ||
+                   (simple.bytes & queue->block_mask) != 0 ||
+                   (sector & queue->sector_never) != 0 ||
+                   sector + simple.bytes / SK_BLOCK_SECTOR_BYTES > queue->capacity_sectors)) {
         return false;
     }
     request->status = SK_OK;
@@ -134,8 +146,11 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
     ski_door_store8(&frame->status, SKI_BLK_STATUS_POISON);
     queue->free_count--;
     slot->request = request;
-    slot->bytes = simple.bytes;
-    slot->mark = queue->mark;
+    slot->start = queue->simple_start | simple.bytes;
+    if (!in_order) {
+        slot->start |= (uint64_t)(uint16_t)(packed ? queue->started : queue->ring.split.added)
+                       << SKI_BLK_START_PLACE;
+    }
     if (!packed) {
         add_simple_split(queue, id, slot, &simple, in_order);
     } else {
@@ -144,7 +159,7 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
         if (in_order) {
             queue->next_slot = ski_blk_slot_after(queue, id);
         } else {
-            slot->place = queue->started++;
+            queue->started++;
         }
         if (queue->indirect) {
             add_simple_table(queue, slot, &simple, own);
@@ -161,7 +176,7 @@ SKI_INLINE void tell(struct ski_blk_queue *queue, bool packed)
 {
     struct sk_virtio_transport *transport = queue->transport;
 
-    if (queue->special) {
+    if (SKI_RARELY(queue->special)) {
         ski_blk_publish(queue);
     } else if (packed ? ski_ring_packed_publish_in(&queue->ring.packed, false)
                       : ski_ring_split_publish_in(&queue->ring.split, false)) {
@@ -181,7 +196,7 @@ SKI_INLINE void submit_rest(struct ski_blk_queue *queue, struct sk_block_request
     for (uint32_t i = 0; i < count; i++) {
         bool room = ready && queue->waiting == NULL && queue->free_count > 0;
 
-        if (room && queue->slots[ski_blk_next_slot(queue)].segments != 1) {
+        if (room && ski_blk_segments_of(&queue->slots[ski_blk_next_slot(queue)]) != 1) {
             ski_blk_end_chain(queue, ski_blk_next_slot(queue), 1);
         }
         if (!room || !start_simple(queue, requests[i], packed, in_order)) {
@@ -224,14 +239,14 @@ SKI_INLINE void submit(struct sk_block_queue *face, struct sk_block_request *con
                        uint32_t count, bool packed, bool in_order)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
-    bool usual = ski_blk_is_ready(queue) && queue->waiting == NULL;
+    bool unusual = ((uintptr_t)queue->waiting | state_of(queue)) != 0;
 
-    if (count == 0) {
+    if (SKI_RARELY(count == 0)) {
         return;
     }
     do {
-        if (!usual || queue->free_count == 0 ||
-            !start_simple(queue, *requests, packed, in_order)) {
+        if (SKI_RARELY(unusual || queue->free_count == 0 ||
+                       !start_simple(queue, *requests, packed, in_order))) {
             if (in_order) {
                 packed ? submit_rest_packed_in_order(queue, requests, count)
                        : submit_rest_split_in_order(queue, requests, count);
@@ -244,7 +259,7 @@ SKI_INLINE void submit(struct sk_block_queue *face, struct sk_block_request *con
         }
         requests++;
     } while (--count > 0);
-    if (queue->turn != SKI_BLK_POLLING) {
+    if (SKI_USUALLY(queue->turn != SKI_BLK_POLLING)) {
         tell(queue, packed);
     }
 }
@@ -296,8 +311,8 @@ void ski_blk_publish(struct ski_blk_queue *queue)
 
 /*
  * Ends the request whose slot the device says it is done with: `id` comes from
- * the device, or is the oldest one if it works in order.  False: it is not just a whole request that went well; *out_odd
- * says what was seen, and nothing was done.
+ * the device, or is the oldest one if it works in order.  False: it is not just
+ * a whole request that went well; *out_odd says what was seen, and nothing was done.
  */
 SKI_INLINE bool end_simple(struct ski_blk_queue *queue, uint32_t id,
                            struct sk_block_request **out_request, struct ski_blk_odd *out_odd,
@@ -306,15 +321,18 @@ SKI_INLINE bool end_simple(struct ski_blk_queue *queue, uint32_t id,
     struct sk_block_statistics *statistics = &queue->queue.statistics;
     struct ski_blk_slot *slot = &queue->slots[id];
     struct sk_block_request *request;
+    uint64_t start;
     uint8_t answer;
 
-    if (!in_order && (id >= queue->slot_limit || slot->request == NULL)) {
+    if (!in_order && SKI_RARELY(id >= queue->slot_limit || slot->request == NULL)) {
         *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_ID, id };
         return false;
     }
     request = slot->request;
     answer = ski_door_load8(&slot->frame->status);
-    if (answer != SKI_BLK_STATUS_OK || (slot->mark & SKI_BLK_WHOLE) == 0) {
+    start = slot->start;
+    if (SKI_RARELY(answer != SKI_BLK_STATUS_OK ||
+                   (start >> SKI_BLK_START_MARK & SKI_BLK_WHOLE) == 0)) {
         *out_odd = (struct ski_blk_odd){ answer, id };
         return false;
     }
@@ -324,178 +342,173 @@ SKI_INLINE bool end_simple(struct ski_blk_queue *queue, uint32_t id,
     } else {
         queue->free_slots[queue->free_count++] = (uint16_t)id;
     }
-    if (request->operation == SK_BLOCK_READ) {
-        statistics->bytes_read += slot->bytes;
+    if (SKI_USUALLY(request->operation == SK_BLOCK_READ)) {
+        statistics->bytes_read += (uint32_t)start;
     } else {
-        statistics->bytes_written += slot->bytes;
+        statistics->bytes_written += (uint32_t)start;
     }
     *out_request = request;
     return true;
 }
 
-/* Takes what the device used, up to `budget` requests.  False: it met something odd. */
-SKI_INLINE bool harvest_split(struct ski_blk_queue *queue, uint32_t budget,
-                              struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
+/* True if there is another answer, as far as a ring tells; a split one told how many before. */
+SKI_INLINE bool is_more(const struct ski_blk_queue *queue, bool packed, bool in_order)
 {
-    struct ski_ring_split *ring = &queue->ring.split;
+    return !packed || (in_order && queue->ring.batch != 0) ||
+           ski_ring_packed_is_used(&queue->ring.packed);
+}
+
+/*
+ * How many answers to take: of a split ring as many as there are, up to
+ * `budget`; of a packed one, which tells only whether there is one, up to
+ * `budget`.  0: none, or *out_odd says why.  *out_pending: those of a split ring.
+ */
+SKI_INLINE uint32_t look(const struct ski_blk_queue *queue, uint32_t budget, bool packed,
+                         bool in_order, uint32_t *out_pending, struct ski_blk_odd *out_odd)
+{
     uint16_t pending;
 
-    if (ski_ring_split_pending(ring, &pending) != SK_OK) {
+    if (packed) {
+        return !is_more(queue, true, in_order) ? 0 : budget == 0 ? UINT32_MAX : budget;
+    }
+    if (ski_ring_split_pending(&queue->ring.split, &pending) != SK_OK) {
         *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_INDEX, pending };
+        return 0;
+    }
+    *out_pending = pending;
+    return SKI_RARELY(budget - 1 < pending) ? budget : pending; /* 0: all */
+}
+
+/* Takes the answer of the slot that the device names.  False: it is something odd. */
+SKI_INLINE bool take_any(struct ski_blk_queue *queue, bool packed,
+                         struct sk_block_request **out_request, struct ski_blk_odd *out_odd)
+{
+    uint32_t id = packed ? ski_ring_packed_id(&queue->ring.packed)
+                         : ski_ring_split_take(&queue->ring.split);
+
+    if (!end_simple(queue, id, out_request, out_odd, false)) {
         return false;
     }
-    if (budget - 1 < pending) { /* 0: all */
-        pending = (uint16_t)budget;
-    }
-    for (; ended->count < pending; ended->count++) {
-        struct sk_block_request *request;
-
-        if (!end_simple(queue, ski_ring_split_take(ring), &request, out_odd, false)) {
-            return false;
-        }
-        *ended->last = request;
-        ended->last = &request->next;
+    if (packed) {
+        ski_ring_packed_skip(&queue->ring.packed, ski_blk_descriptors_of(queue, id));
     }
     return true;
 }
 
-SKI_INLINE bool harvest_packed(struct ski_blk_queue *queue, uint32_t budget,
-                               struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
+/* IN_ORDER: the oldest slot's.  A used entry speaks of a batch, of up to `most`. */
+SKI_INLINE bool take_oldest(struct ski_blk_queue *queue, uint32_t most, bool packed,
+                            struct sk_block_request **out_request, struct ski_blk_odd *out_odd)
 {
-    struct ski_ring_packed *ring = &queue->ring.packed;
+    uint32_t oldest = ski_blk_oldest_slot(queue, packed);
 
-    while (ski_ring_packed_is_used(ring)) {
-        uint32_t id = ski_ring_packed_id(ring);
-        struct sk_block_request *request;
+    if (queue->ring.batch == 0) {
+        uint32_t id = packed ? ski_ring_packed_id(&queue->ring.packed)
+                             : ski_ring_split_id(&queue->ring.split);
 
-        if (!end_simple(queue, id, &request, out_odd, false)) {
+        queue->ring.batch = ski_blk_batch_to(queue, id, most, packed);
+        if (SKI_RARELY(queue->ring.batch == 0)) {
+            *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_BATCH, id };
             return false;
         }
-        ski_ring_packed_skip(ring, ski_blk_descriptors_of(queue, id));
-        *ended->last = request;
-        ended->last = &request->next;
-        if (++ended->count == budget) { /* never, if it is 0: as many as are in flight */
-            break;
-        }
     }
-    return true;
-}
-
-/* IN_ORDER: a used entry speaks of a batch, of which each is ended from the oldest on. */
-SKI_INLINE bool harvest_split_in_order(struct ski_blk_queue *queue, uint32_t budget,
-                                       struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
-{
-    struct ski_ring_split *ring = &queue->ring.split;
-    uint32_t end = queue->ring.batch; /* of the batch: behind so many requests */
-    uint32_t goal;
-    uint16_t pending;
-
-    if (ski_ring_split_pending(ring, &pending) != SK_OK) {
-        *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_INDEX, pending };
+    if (!end_simple(queue, oldest, out_request, out_odd, true)) {
         return false;
     }
-    goal = budget - 1 < pending ? budget : pending; /* 0: all */
-    for (; ended->count < goal; ended->count++) {
-        uint32_t oldest = ski_blk_oldest_slot(queue, false);
-        struct sk_block_request *request;
-
-        if (ended->count == end) {
-            uint32_t id = ski_ring_split_id(ring);
-            uint32_t batch = ski_blk_batch_to(queue, id, pending - end, false);
-
-            end += batch;
-            if (batch == 0) {
-                *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_BATCH, id };
-                break;
-            }
-        }
-        if (!end_simple(queue, oldest, &request, out_odd, true)) {
-            break;
-        }
-        ring->taken++;
-        *ended->last = request;
-        ended->last = &request->next;
-    }
-    queue->ring.batch = end - ended->count;
-    return out_odd->what == SKI_BLK_ODD_NOT;
-}
-
-SKI_INLINE bool harvest_packed_in_order(struct ski_blk_queue *queue, uint32_t budget,
-                                        struct ski_blk_ended *ended, struct ski_blk_odd *out_odd)
-{
-    struct ski_ring_packed *ring = &queue->ring.packed;
-    uint32_t end = queue->ring.batch;
-
-    while (ended->count != end || ski_ring_packed_is_used(ring)) {
-        uint32_t oldest = queue->oldest_slot;
-        struct sk_block_request *request;
-
-        if (ended->count == end) {
-            uint32_t id = ski_ring_packed_id(ring);
-            uint32_t batch =
-                ski_blk_batch_to(queue, id, queue->depth - queue->free_count, true);
-
-            end += batch;
-            if (batch == 0) {
-                *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_BATCH, id };
-                break;
-            }
-        }
-        if (!end_simple(queue, oldest, &request, out_odd, true)) {
-            break;
-        }
-        ski_ring_packed_skip(ring, ski_blk_descriptors_of(queue, oldest));
+    queue->ring.batch--;
+    if (packed) {
+        ski_ring_packed_skip(&queue->ring.packed, ski_blk_descriptors_of(queue, oldest));
         queue->oldest_slot = ski_blk_slot_after(queue, oldest);
-        *ended->last = request;
-        ended->last = &request->next;
-        if (++ended->count == budget) {
-            break;
-        }
+    } else {
+        queue->ring.split.taken++;
     }
-    queue->ring.batch = end - ended->count;
-    return out_odd->what == SKI_BLK_ODD_NOT;
+    return true;
 }
 
-SKI_INLINE bool harvest(struct ski_blk_queue *queue, uint32_t budget, struct ski_blk_ended *ended,
-                        struct ski_blk_odd *out_odd, bool packed, bool in_order)
+/* Takes one answer of those that are there: `done` were taken of the `pending` of a split ring. */
+SKI_INLINE bool take(struct ski_blk_queue *queue, uint32_t pending, uint32_t done, bool packed,
+                     bool in_order, struct sk_block_request **out_request,
+                     struct ski_blk_odd *out_odd)
 {
     if (in_order) {
-        return packed ? harvest_packed_in_order(queue, budget, ended, out_odd)
-                      : harvest_split_in_order(queue, budget, ended, out_odd);
+        return take_oldest(queue, packed ? queue->depth - queue->free_count : pending - done,
+                           packed, out_request, out_odd);
     }
-    return packed ? harvest_packed(queue, budget, ended, out_odd)
-                  : harvest_split(queue, budget, ended, out_odd);
+    return take_any(queue, packed, out_request, out_odd);
 }
 
+/* Is it time to look at more than answers? */
+SKI_INLINE bool is_time_to_look(const struct ski_blk_queue *queue)
+{
+    return queue->queue.statistics.polls % SKI_BLK_POLLS_PER_LOOK == 0;
+}
+
+/* Calls back for what was taken: for `first`, if there is no list. */
+SKI_INLINE enum sk_status finish(struct ski_blk_queue *queue, struct sk_block_request *first,
+                                 struct ski_blk_ended ended, bool packed)
+{
+    queue->queue.statistics.polls++;
+    queue->queue.statistics.parts += ended.count;
+    queue->turn = SKI_BLK_POLLING;
+    if (ended.last == NULL) {
+        queue->queue.statistics.requests++;
+        first->complete(first);
+    } else {
+        ski_blk_finish(queue, ended);
+    }
+    queue->turn = SKI_BLK_IDLE;
+    if (SKI_USUALLY(packed ? queue->ring.packed.unpublished == 0
+                           : queue->ring.split.added == queue->ring.split.published)) {
+        return SK_OK;
+    }
+    if (!ski_blk_is_ready(queue)) {
+        return ski_blk_poll_status(queue);
+    }
+    tell(queue, packed);
+    return SK_OK;
+}
+
+/* One answer is as usual as many, and needs no list. */
 SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
                                uint32_t *out_completed, bool packed, bool in_order)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
     struct ski_blk_ended ended = { &queue->ended, 0 };
     struct ski_blk_odd odd = { SKI_BLK_ODD_NOT, 0 };
+    struct sk_block_request *first;
+    struct sk_block_request *request;
+    uint32_t pending = 0;
+    uint32_t limit;
 
-    if (queue->turn != SKI_BLK_IDLE || queue->refused != NULL || queue->waiting != NULL ||
-        !ski_blk_is_ready(queue) ||
-        !harvest(queue, budget, &ended, &odd, packed, in_order) ||
-        ended.count == 0 || queue->queue.statistics.polls % SKI_BLK_POLLS_PER_LOOK == 0) {
+    if (SKI_RARELY((what_waits(queue) | queue->turn | state_of(queue)) != 0)) {
         return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
     }
-    queue->queue.statistics.polls++;
-    queue->queue.statistics.parts += ended.count;
+    limit = look(queue, budget, packed, in_order, &pending, &odd);
+    if (SKI_RARELY(limit == 0 || !take(queue, pending, 0, packed, in_order, &first, &odd))) {
+        return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
+    }
+    ended = (struct ski_blk_ended){ NULL, 1 };
+    if (limit != 1 && is_more(queue, packed, in_order)) {
+        queue->ended = first;
+        ended.last = &first->next;
+        do {
+            if (SKI_RARELY(!take(queue, pending, ended.count, packed, in_order, &request, &odd))) {
+                return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
+            }
+            *ended.last = request;
+            ended.last = &request->next;
+        } while (++ended.count < limit && is_more(queue, packed, in_order));
+    }
+    if (SKI_RARELY(is_time_to_look(queue))) {
+        if (ended.last == NULL) {
+            queue->ended = first;
+            ended.last = &first->next;
+        }
+        return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
+    }
     if (out_completed != NULL) {
         *out_completed = ended.count;
     }
-    queue->turn = SKI_BLK_POLLING;
-    ski_blk_finish(queue, ended);
-    queue->turn = SKI_BLK_IDLE;
-    if (!ski_blk_is_ready(queue)) {
-        return ski_blk_poll_status(queue);
-    }
-    if (packed ? queue->ring.packed.unpublished != 0
-               : queue->ring.split.added != queue->ring.split.published) {
-        tell(queue, packed);
-    }
-    return SK_OK;
+    return finish(queue, first, ended, packed);
 }
 
 enum sk_status ski_blk_poll_split(struct sk_block_queue *face, uint32_t budget,

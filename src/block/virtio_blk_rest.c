@@ -129,7 +129,7 @@ static struct sk_block_request *end_slot(struct ski_blk_queue *queue, uint32_t i
         ski_blk_violated(queue, "appended outside of the zone; id", id);
         return NULL;
     }
-    count_part(queue, request->operation, queue->slots[id].bytes, status);
+    count_part(queue, request->operation, ski_blk_bytes_of(&queue->slots[id]), status);
     if (!end_part(queue, id, status)) {
         return NULL;
     }

@@ -50,7 +50,7 @@ static void log_request(struct ski_blk_queue *queue, const struct sk_block_reque
 static uint32_t age_of(const struct ski_blk_queue *queue, const struct ski_blk_slot *slot)
 {
     uint32_t starts = queue->in_order ? ski_blk_order_starts_since(queue, slot)
-                                      : ski_blk_starts_since(queue, slot->place);
+                                      : ski_blk_starts_since(queue, ski_blk_place_of(slot));
 
     return ski_blk_ticks_since(queue, slot) << 16 | starts;
 }

@@ -55,11 +55,13 @@ static void end_chain(struct ski_blk_queue *queue, uint32_t slot, uint32_t count
     uint64_t address;
     uint32_t bytes = answer_of(queue, slot, append, &address);
 
-    queue->slots[slot].segments = (uint8_t)count;
+    ski_blk_set_segments(&queue->slots[slot], (uint8_t)count);
     if (!has_place(queue)) {
         return;
     }
-    queue->slots[slot].segments = (uint8_t)(append ? SKI_BLK_NO_CHAIN : count);
+    if (append) {
+        ski_blk_set_segments(&queue->slots[slot], SKI_BLK_NO_CHAIN);
+    }
     ski_door_store64(&status->address, address);
     ski_door_store64(&status->rest, rest_of(queue, bytes, SKI_RING_WRITE, 0));
     if (queue->indirect && !queue->ring.is_packed) {
@@ -87,7 +89,8 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
 
     queue->slot_limit = (queue->depth - 1) * stride + 1;
     for (uint32_t slot = 0; slot < queue->slot_limit; slot++) {
-        queue->slots[slot] = (struct ski_blk_slot){ .segments = SKI_BLK_NO_CHAIN };
+        queue->slots[slot] =
+            (struct ski_blk_slot){ .start = ski_blk_start_word(0, 0, SKI_BLK_NO_CHAIN, 0) };
     }
     for (uint32_t i = 0; i < queue->depth; i++) {
         queue->free_slots[i] = (uint16_t)((queue->depth - 1 - i) * stride);
@@ -106,7 +109,7 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
         (queue->ring.is_packed ? queue->ring.packed.device_order : queue->ring.split.device_order);
     queue->next_tick_ns = 0;
     queue->next_deadline_ns = UINT64_MAX;
-    queue->mark |= SKI_BLK_WHOLE;
+    ski_blk_set_mark(queue, queue->mark | SKI_BLK_WHOLE);
     ski_blk_order_reset(queue);
     ski_ring_interrupts_off(&queue->ring);
 }
@@ -141,7 +144,7 @@ void ski_blk_start_slot(struct ski_blk_queue *queue, struct sk_block_request *re
     uint32_t slot = ski_blk_next_slot(queue);
     struct ski_blk_slot *private = &queue->slots[slot];
 
-    if (part->append || private->segments != part->count) {
+    if (part->append || ski_blk_segments_of(private) != part->count) {
         end_chain(queue, slot, part->count, part->append);
     }
     if (part->append) {
@@ -151,9 +154,9 @@ void ski_blk_start_slot(struct ski_blk_queue *queue, struct sk_block_request *re
     ski_door_store64(&private->frame->header.sector, part->sector);
     ski_door_store8(&private->frame->status, SKI_BLK_STATUS_POISON);
     private->request = request;
-    private->bytes = part->bytes;
-    private->place = (uint16_t)(queue->ring.is_packed ? queue->started++ : queue->ring.split.added);
-    private->mark = queue->mark & (uint8_t)~SKI_BLK_WHOLE;
+    private->start = ski_blk_start_word(
+        part->bytes, (uint16_t)(queue->ring.is_packed ? queue->started++ : queue->ring.split.added),
+        ski_blk_segments_of(private), queue->mark & (uint8_t)~SKI_BLK_WHOLE);
     request->parts++;
     request->after |= SKI_BLK_AFTER_BEGUN;
     queue->free_count--;

@@ -29,6 +29,46 @@ static inline bool ski_blk_is_ready(const struct ski_blk_queue *queue)
            SK_BLOCK_STATE_READY;
 }
 
+static inline uint64_t ski_blk_start_word(uint32_t bytes, uint16_t place, uint8_t segments,
+                                          uint8_t mark)
+{
+    return bytes | (uint64_t)place << SKI_BLK_START_PLACE |
+           (uint64_t)segments << SKI_BLK_START_SEGMENTS | (uint64_t)mark << SKI_BLK_START_MARK;
+}
+
+static inline uint32_t ski_blk_bytes_of(const struct ski_blk_slot *slot)
+{
+    return (uint32_t)slot->start;
+}
+
+static inline uint16_t ski_blk_place_of(const struct ski_blk_slot *slot)
+{
+    return (uint16_t)(slot->start >> SKI_BLK_START_PLACE);
+}
+
+static inline uint8_t ski_blk_segments_of(const struct ski_blk_slot *slot)
+{
+    return (uint8_t)(slot->start >> SKI_BLK_START_SEGMENTS);
+}
+
+static inline uint8_t ski_blk_mark_of(const struct ski_blk_slot *slot)
+{
+    return (uint8_t)(slot->start >> SKI_BLK_START_MARK);
+}
+
+static inline void ski_blk_set_segments(struct ski_blk_slot *slot, uint8_t segments)
+{
+    slot->start = ski_blk_start_word(ski_blk_bytes_of(slot), ski_blk_place_of(slot), segments,
+                                     ski_blk_mark_of(slot));
+}
+
+/* What slots are marked with that start from now on, if they are whole. */
+static inline void ski_blk_set_mark(struct ski_blk_queue *queue, uint8_t mark)
+{
+    queue->mark = mark;
+    queue->simple_start = ski_blk_start_word(0, 0, 1, mark);
+}
+
 /* Where a slot's chain begins: its own table, or its part of the descriptor table. */
 static inline struct ski_ring_descriptor SKI_SHARED *
 ski_blk_chain_of(const struct ski_blk_queue *queue, uint32_t slot)
@@ -84,14 +124,14 @@ static inline uint16_t ski_blk_starts_since(const struct ski_blk_queue *queue, u
 static inline uint32_t ski_blk_ticks_since(const struct ski_blk_queue *queue,
                                            const struct ski_blk_slot *slot)
 {
-    return (uint8_t)(queue->mark - slot->mark) / SKI_BLK_TICK; /* rounds a part's missing bit off */
+    return (uint8_t)(queue->mark - ski_blk_mark_of(slot)) / SKI_BLK_TICK; /* rounds a part's missing bit off */
 }
 
 /* Most requests have no deadline of their own. */
 static inline void ski_blk_note_deadline(struct ski_blk_queue *queue,
                                          const struct sk_block_request *request)
 {
-    if (request->deadline_ns != 0 && request->deadline_ns < queue->next_deadline_ns) {
+    if (SKI_RARELY(request->deadline_ns != 0) && request->deadline_ns < queue->next_deadline_ns) {
         queue->next_deadline_ns = request->deadline_ns;
     }
 }
@@ -267,8 +307,7 @@ SKI_INLINE void ski_blk_finish(struct ski_blk_queue *queue, struct ski_blk_ended
 
     *ended.last = NULL;
     queue->queue.statistics.requests += ended.count;
-    next = queue->ended;
-    while (next != NULL) {
+    for (next = queue->ended; next != NULL;) {
         struct sk_block_request *request = next;
 
         next = request->next;
@@ -320,7 +359,7 @@ enum sk_status ski_blk_poll_status(const struct ski_blk_queue *queue);
 /* How many places of a packed ring a slot's chain takes. */
 static inline uint32_t ski_blk_descriptors_of(const struct ski_blk_queue *queue, uint32_t slot)
 {
-    return queue->indirect ? 1u : queue->slots[slot].segments + SKI_BLK_CHAIN_FIXED;
+    return queue->indirect ? 1u : ski_blk_segments_of(&queue->slots[slot]) + SKI_BLK_CHAIN_FIXED;
 }
 
 /*

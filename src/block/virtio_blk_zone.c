@@ -219,7 +219,7 @@ enum sk_status ski_blk_zone_status(const struct ski_blk_queue *queue, uint8_t an
 bool ski_blk_take_append(const struct ski_blk_queue *queue, uint32_t slot)
 {
     struct sk_block_request *request = queue->slots[slot].request;
-    uint64_t sectors = queue->slots[slot].bytes / SK_BLOCK_SECTOR_BYTES;
+    uint64_t sectors = ski_blk_bytes_of(&queue->slots[slot]) / SK_BLOCK_SECTOR_BYTES;
     uint64_t result;
 
     if (sectors == 0) { /* the flush behind it */
