@@ -95,51 +95,59 @@ INLINE uint64_t status_in_table(uintptr_t bias, uint64_t address, uint32_t bytes
     return *(const uint64_t *)(bias + address + bytes - sizeof(struct fast_descriptor));
 }
 
-INLINE void finish_split(const struct fast_queue *queue, uint32_t head)
+/* A split ring as its loop holds it in locals. */
+struct fast_split_view {
+    const struct fast_descriptor *table;
+    uintptr_t bias;
+    uint32_t mask;
+};
+
+INLINE void finish_split(const struct fast_split_view *view, uint32_t head)
 {
-    const struct fast_descriptor *last = &queue->table[head];
-    uintptr_t bias = queue->bias;
+    const struct fast_descriptor *last = &view->table[head];
     uint64_t status;
 
     if ((last->flags & DESCRIPTOR_INDIRECT) != 0) {
-        status = status_in_table(bias, last->address, last->bytes);
+        status = status_in_table(view->bias, last->address, last->bytes);
     } else {
         while ((last->flags & DESCRIPTOR_NEXT) != 0) {
-            last = &queue->table[last->next & queue->mask];
+            last = &view->table[last->next & view->mask];
         }
         status = last->address;
     }
-    *(uint8_t *)(bias + status) = 0;
+    *(uint8_t *)(view->bias + status) = 0;
 }
 
 /* Requests are finished in order: one index serves both rings. */
 INLINE void drain_split(struct fast_device *fast, struct fast_queue *queue, bool in_order,
                         bool interrupts)
 {
-    uint16_t end = __atomic_load_n(&queue->avail[1], __ATOMIC_ACQUIRE);
-    uint16_t old = (uint16_t)queue->finished;
-    uint32_t first = old & queue->mask;
+    const struct fast_split_view view = { queue->table, queue->bias, queue->mask };
+    const uint16_t *avail = queue->avail;
+    struct fast_used *used = queue->used;
+    uint16_t end = __atomic_load_n(&avail[1], __ATOMIC_ACQUIRE);
+    uint32_t old = (uint32_t)queue->finished;
     uint32_t left = (uint16_t)(end - old);
+    uint32_t head = 0;
 
     if (left == 0) {
         return;
     }
     queue->finished += left;
     for (uint32_t i = old; left > 0; i++, left--) {
-        uint32_t place = i & queue->mask;
-        uint32_t head = queue->avail[2 + place] & queue->mask;
-
-        finish_split(queue, head);
+        head = avail[2 + (i & view.mask)] & view.mask;
+        finish_split(&view, head);
         if (!in_order) {
-            queue->used[place] = (struct fast_used){ head, 1 };
-        } else if (left == 1) { /* one for all, where the first was */
-            queue->used[first] = (struct fast_used){ head, 1 };
+            used[i & view.mask] = (struct fast_used){ head, 1 };
         }
+    }
+    if (in_order) { /* one for all, where the first was */
+        used[old & view.mask] = (struct fast_used){ head, 1 };
     }
     __atomic_store_n(&queue->used_head[1], end, __ATOMIC_RELEASE);
     __atomic_store_n(queue->avail_event, (uint16_t)(end + fast->event_lead), __ATOMIC_RELAXED);
     if (interrupts) {
-        tell(fast, queue, old);
+        tell(fast, queue, (uint16_t)old);
     }
 }
 
@@ -173,7 +181,7 @@ struct fast_packed_view {
 
 INLINE void step(struct fast_packed_view *view)
 {
-    if (++view->next == view->end) {
+    if (__builtin_expect(++view->next == view->end, 0)) {
         view->next = view->ring;
         view->available ^= PACKED_MARKS;
     }
@@ -189,7 +197,7 @@ INLINE void write_used(struct fast_packed_descriptor *descriptor, uint32_t avail
 
 /* Finishes the chain that starts at the next descriptor; returns its id. */
 INLINE uint32_t finish_packed(struct fast_packed_view *view, uint32_t flags,
-                                     uint32_t *descriptors)
+                              uint32_t *descriptors)
 {
     const struct fast_packed_descriptor *last = view->next;
     uint64_t status;
@@ -446,7 +454,7 @@ static void write(void *context, uint64_t offset, unsigned width, uint32_t value
     struct fast_device *fast = context;
 
     (void)width;
-    if (offset == 0x050) {
+    if (__builtin_expect(offset == 0x050, 1)) {
         ring_doorbell(fast, value);
     } else if (offset < 0x100) {
         write_register(fast, offset, value);
