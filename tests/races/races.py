@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: MIT
 """What threads and devices may do to each other, under ThreadSanitizer.
 
-    races.py [COMPILER]    builds the tests whose devices are threads with it (gcc if none is
-                           named) and runs them: as they are, and in copies that lack an order
+    races.py WHAT [COMPILER]    builds tests with it (gcc if none is named) and runs them: as they
+                                are, and in copies that lack an order.  WHAT: "driver", whose
+                                devices are threads, or "hosted": front end and back end over
+                                vhost-user, in one process
 
 x86 hides a missing order from every test that only looks at results; ThreadSanitizer goes by the
 language's rules instead.  It does not know fences: what the full barrier keeps, it cannot see.
@@ -20,15 +22,21 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COMPILER = sys.argv[1] if len(sys.argv) > 1 else "gcc"
+WHAT = sys.argv[1]
+COMPILER = sys.argv[2] if len(sys.argv) > 2 else "gcc"
 SKIPPED = 77
 X86 = platform.machine() == "x86_64"
-FLAGS = ["-std=gnu11", "-O1", "-g1", "-fsanitize=thread", "-Iinclude", "-Isrc", "-Itests", "-MMD"]
+FLAGS = ["-std=gnu11", "-O1", "-g1", "-fsanitize=thread", "-Iinclude", "-Isrc", "-Itests",
+         "-Ihosted/include", "-Ihosted/src", "-D_GNU_SOURCE", "-MMD"]
 FLAGS += [] if "clang" in COMPILER else ["-Wno-tsan"]
 
 HOSTILE = "tests/unit/block/test_hostile_threads.c"
 THREADS = "tests/unit/block/test_virtio_blk_threads.c"
 STOP = "tests/unit/block/test_virtio_blk_threads_stop.c"
+HOSTED = "tests/hosted/test_backend_threads.c"
+COMMON = {"driver": ("src/*/*.c", "tests/fake/*.c", "tests/support/*.c"),
+          "hosted": ("src/*/*.c", "hosted/src/*.c", "tests/hosted/descriptors.c")}
+PROGRAMS = {"driver": (HOSTILE, THREADS, STOP), "hosted": (HOSTED,)}
 DOOR = "src/base/door.h"
 SPLIT = "src/virtio/ring_split.h"
 PACKED = "src/virtio/ring_packed.h"
@@ -49,8 +57,9 @@ class Build:
     def __init__(self, folder):
         self.folder = folder
         self.pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-        sources = [HOSTILE, THREADS, STOP]
-        for pattern in ("tests/fake/*.c", "tests/support/*.c", "src/*/*.c"):
+        self.programs = PROGRAMS[WHAT]
+        sources = list(self.programs)
+        for pattern in COMMON[WHAT]:
             sources += [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(pattern))]
         self.objects = self.compile(ROOT, sources, folder)
         self.made_of = {source: set(target.with_suffix(".d").read_text().split())
@@ -63,7 +72,7 @@ class Build:
     def link(self, program, objects, folder):
         target = folder / pathlib.Path(program).stem
         parts = [path for source, path in objects.items()
-                 if source == program or "/unit/" not in source]
+                 if source == program or source not in self.programs]
         subprocess.run([COMPILER, "-fsanitize=thread", *parts, "-lcmocka", "-lpthread", "-o",
                         str(target)], check=True)
         return target
@@ -71,7 +80,7 @@ class Build:
     def changed(self, program, changes, folder):
         """The program with changes; None: the sources have nothing to change."""
         tree = folder / "tree"
-        for name in ("include", "src", "tests", "arch"):
+        for name in ("include", "src", "tests", "arch", "hosted"):
             shutil.copytree(ROOT / name, tree / name)
         for file, function, old, new in changes:
             text = (tree / file).read_text()
@@ -82,7 +91,7 @@ class Build:
         files = {file for file, *_ in changes}
         stale = [source for source, parts in self.made_of.items()
                  if any(part.endswith(file) for part in parts for file in files) and
-                 (source == program or "/unit/" not in source)]
+                 (source == program or source not in self.programs)]
         return self.link(program, {**self.objects, **self.compile(tree, stale, folder)}, folder)
 
 
@@ -202,12 +211,29 @@ def test_threads__a_queue_reset_that_is_not_done_is_seen(build):
                     "((void)transport, queue->queue.index + 0 *"))
 
 
+def test_hosted_threads__no_race_between_front_end_and_back_end(build):
+    return clean(build, HOSTED)
+
+
+def test_hosted_threads__a_worker_that_is_not_waited_for_is_seen(build):
+    return planted(build, HOSTED, "*resized_under_load", WRONG,
+                   ("hosted/src/backend_worker.c", "ski_backend_worker_enter",
+                    "(void)pthread_mutex_lock(&worker->lock);", ""))
+
+
+def test_hosted_threads__a_connection_looked_at_while_it_changes_is_seen(build):
+    return planted(build, HOSTED, "*restarted_under_load", RACE,
+                   ("hosted/src/vhost_user_open.c", "sk_vhost_user_get_info",
+                    "(void)pthread_mutex_", "//"))
+
+
 def main():
     if shutil.which(COMPILER) is None:
         print("skip: needs %s" % COMPILER)
         return SKIPPED
     bad = 0
-    tests = {name: test for name, test in globals().items() if name.startswith("test_")}
+    tests = {name: test for name, test in globals().items()
+             if name.startswith("test_") and ("hosted" in name) == (WHAT == "hosted")}
     with tempfile.TemporaryDirectory(prefix="races-") as folder:
         build = Build(pathlib.Path(folder))
         with concurrent.futures.ThreadPoolExecutor(2 * os.cpu_count()) as pool: # many sleep
