@@ -54,8 +54,9 @@ static inline bool ski_ring_interrupts_on(struct ski_ring *ring)
 /* The same for what is used `behind` places later; true if that was used by now already. */
 static inline bool ski_ring_interrupts_at(struct ski_ring *ring, uint32_t behind)
 {
-    return ring->is_packed ? ski_ring_packed_interrupts_at(&ring->packed, behind)
-                           : ski_ring_split_interrupts_at(&ring->split, behind);
+    return ring->batch != 0 ||
+           (ring->is_packed ? ski_ring_packed_interrupts_at(&ring->packed, behind)
+                            : ski_ring_split_interrupts_at(&ring->split, behind));
 }
 
 static inline bool ski_ring_has_event_index(const struct ski_ring *ring)

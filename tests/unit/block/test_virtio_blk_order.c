@@ -377,6 +377,12 @@ static void test_hostile_46__ids_that_no_batch_can_end_with(void **state)
                 lie(shape, 1, 8, FAKE_FAULT_USED_ID, ids[i]);
             }
         }
+        /* The right one, after narrowing to the ring's size or to 16 bits. */
+        lie(shape, 1, 8, FAKE_FAULT_USED_ID_OFFSET, SIZE);
+        lie(shape, 1, 8, FAKE_FAULT_USED_ID_OFFSET, 0x8000);
+        if (!is_packed(shape)) {
+            lie(shape, 1, 8, FAKE_FAULT_USED_ID_OFFSET, 0x10000);
+        }
     }
 }
 

@@ -17,6 +17,11 @@
 
 #define ACCESSES_MAX 64
 
+/* 4.2.2; Linux has no name for it.  It lies behind the shared memory's and before the generation. */
+#define QUEUE_RESET 0x0c0
+_Static_assert(QUEUE_RESET == VIRTIO_MMIO_SHM_BASE_HIGH + 4, "4.2.2");
+_Static_assert(QUEUE_RESET < VIRTIO_MMIO_CONFIG_GENERATION, "4.2.2");
+
 /* The specification's values, as another project wrote them down. */
 _Static_assert(SK_VIRTIO_STATUS_ACKNOWLEDGE == VIRTIO_CONFIG_S_ACKNOWLEDGE, "2.1");
 _Static_assert(SK_VIRTIO_STATUS_DRIVER == VIRTIO_CONFIG_S_DRIVER, "2.1");
@@ -33,6 +38,12 @@ _Static_assert(SK_VIRTIO_F_IN_ORDER == VIRTIO_F_IN_ORDER, "6");
 _Static_assert(SK_VIRTIO_F_ORDER_PLATFORM == VIRTIO_F_ORDER_PLATFORM, "6");
 _Static_assert(SK_VIRTIO_F_SR_IOV == VIRTIO_F_SR_IOV, "6");
 _Static_assert(SK_VIRTIO_F_RING_RESET == VIRTIO_F_RING_RESET, "6");
+#ifdef VIRTIO_F_NOTIFICATION_DATA /* not in each version of the headers */
+_Static_assert(SK_VIRTIO_F_NOTIFICATION_DATA == VIRTIO_F_NOTIFICATION_DATA, "6");
+#endif
+_Static_assert(SK_VIRTIO_F_NOTIFICATION_DATA == VIRTIO_F_SR_IOV + 1 &&
+                   SK_VIRTIO_F_NOTIFICATION_DATA == VIRTIO_F_RING_RESET - 2,
+               "6: between the two");
 _Static_assert(SK_VIRTIO_INTERRUPT_QUEUE == VIRTIO_MMIO_INT_VRING, "4.2.2");
 _Static_assert(SK_VIRTIO_INTERRUPT_CONFIG == VIRTIO_MMIO_INT_CONFIG, "4.2.2");
 _Static_assert(SK_VIRTIO_DEVICE_BLOCK == VIRTIO_ID_BLOCK, "5");
@@ -49,6 +60,8 @@ struct access {
 struct registers {
     uint8_t bytes[0x200];
     uint32_t features[2];
+    uint32_t resetting; /* so many reads of QueueReset say 1 after it was written */
+    bool keeps_queue;   /* and the queue is ready for all that */
     struct access access[ACCESSES_MAX];
     unsigned count;
     struct sk_mmio mmio;
@@ -85,6 +98,10 @@ static uint32_t read(void *context, uint64_t offset, unsigned width)
 
     if (offset == VIRTIO_MMIO_DEVICE_FEATURES) {
         value = registers->features[peek(registers, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 4) & 1];
+    }
+    if (offset == QUEUE_RESET && registers->resetting-- == 0) {
+        value = 0;
+        poke(registers, VIRTIO_MMIO_QUEUE_READY, registers->keeps_queue, 4);
     }
     record(registers, 'r', offset, width, value);
     return value;
@@ -437,6 +454,57 @@ static struct sk_virtio_queue_layout legacy_layout(uint16_t size, uint64_t start
     };
 }
 
+/* A clock that moves by 10 ns at each look. */
+static uint64_t tick(void *context)
+{
+    return *(uint64_t *)context += 10;
+}
+
+static enum sk_status reset_queue(struct registers *registers, uint32_t reads, bool keeps)
+{
+    static uint64_t clock;
+    static const struct sk_platform platform = { .context = &clock, .now_ns = tick };
+    struct sk_virtio_transport *transport = open_version(registers, 2);
+
+    transport->platform = &platform;
+    registers->resetting = reads;
+    registers->keeps_queue = keeps;
+    poke(registers, VIRTIO_MMIO_QUEUE_READY, 1, 4);
+    return transport->ops->reset_queue(transport, 3, 100);
+}
+
+#define RESET(kind, value) { kind, QUEUE_RESET, 4, value }
+
+static void test_virtio_mmio_reset_queue__writes_one_and_waits_for_zero(void **state)
+{
+    struct registers registers;
+
+    (void)state;
+    assert_int_equal(reset_queue(&registers, 0, false), SK_OK);
+    EXPECT(&registers, W(QUEUE_SEL, 3), RESET('w', 1), RESET('r', 0), R(QUEUE_READY, 0));
+    assert_int_equal(reset_queue(&registers, 2, false), SK_OK);
+    EXPECT(&registers, W(QUEUE_SEL, 3), RESET('w', 1), RESET('r', 1), RESET('r', 1),
+           RESET('r', 0), R(QUEUE_READY, 0));
+}
+
+static void test_virtio_mmio_reset_queue__that_does_not_end_or_did_nothing(void **state)
+{
+    struct registers registers;
+
+    (void)state;
+    assert_int_equal(reset_queue(&registers, UINT32_MAX, false), SK_ERR_TIMEOUT);
+    assert_in_range(registers.count, 5, 20);
+    assert_int_equal(reset_queue(&registers, 0, true), SK_ERR_MALFORMED);
+}
+
+static void test_virtio_mmio_reset_queue__legacy_has_none(void **state)
+{
+    struct registers registers;
+
+    (void)state;
+    assert_null(open_version(&registers, 1)->ops->reset_queue);
+}
+
 static void test_virtio_mmio_enable_queue__legacy_writes_the_page_number(void **state)
 {
     struct sk_virtio_queue_layout layout = legacy_layout(128, 0x80042000);
@@ -567,6 +635,9 @@ int main(void)
         cmocka_unit_test(test_virtio_mmio_generation__legacy_has_none),
         cmocka_unit_test(test_virtio_mmio_queue_max__selects_first),
         cmocka_unit_test(test_virtio_mmio_enable_queue__modern_writes_all_and_ready_last),
+        cmocka_unit_test(test_virtio_mmio_reset_queue__writes_one_and_waits_for_zero),
+        cmocka_unit_test(test_virtio_mmio_reset_queue__that_does_not_end_or_did_nothing),
+        cmocka_unit_test(test_virtio_mmio_reset_queue__legacy_has_none),
         cmocka_unit_test(test_virtio_mmio_enable_queue__legacy_writes_the_page_number),
         cmocka_unit_test(test_virtio_mmio_enable_queue__legacy_page_must_fit_32_bits),
         cmocka_unit_test(test_virtio_mmio_enable_queue__legacy_layout_must_be_contiguous),
