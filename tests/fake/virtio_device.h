@@ -124,6 +124,8 @@ enum fake_fault {
                                   * reset happens at the first read that the fault lets pass */
     FAKE_FAULT_QUEUE_RESET,      /* after QueueReset was written it still reads 1; the queue is
                                   * reset at the first read that the fault lets pass */
+    FAKE_FAULT_QUEUE_RESET_OTHER, /* queue `argument` is reset instead of the one that was meant; an
+                                  * opportunity is a write of QueueReset */
     FAKE_FAULT_FEATURES_REFUSED, /* FEATURES_OK is not kept; an opportunity is its writing */
     FAKE_FAULT_GENERATION,       /* it is another one at each read */
     FAKE_FAULT_CONFIG_TEARS,     /* after this read of a config field the capacity and the

@@ -13,6 +13,8 @@ static void reset(struct fake_device *fake, struct fake_queue *queue)
 
 void fake_queue_reset_write(struct fake_device *fake, struct fake_queue *queue, uint32_t value)
 {
+    uint64_t argument;
+
     if (!fake_negotiated(fake, SK_VIRTIO_F_RING_RESET)) {
         fake_violation(fake, "QueueReset written without the feature");
         return;
@@ -23,7 +25,9 @@ void fake_queue_reset_write(struct fake_device *fake, struct fake_queue *queue, 
         return;
     }
     queue->reset_unseen = true;
-    if (fake->faults[FAKE_FAULT_QUEUE_RESET].count > 0) {
+    if (fake_fires(fake, FAKE_FAULT_QUEUE_RESET_OTHER, &argument)) {
+        reset(fake, &fake->queues[argument]);
+    } else if (fake->faults[FAKE_FAULT_QUEUE_RESET].count > 0) {
         queue->resetting = true;
     } else {
         reset(fake, queue);

@@ -133,6 +133,76 @@ static void test_block_reset_queue__that_never_ends_stops_the_device(void **stat
     }
 }
 
+/* The device is broken, and comes back. */
+static void expect_broken(void)
+{
+    assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_ERR_BROKEN);
+    assert_int_equal(sk_block_get_state(rig.disk), SK_BLOCK_STATE_BROKEN);
+    assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
+}
+
+/* What the device had before a reset of the queue is nobody's afterwards, as long as it likes. */
+static void test_hostile_49__answers_after_the_reset_of_a_queue(void **state)
+{
+    (void)state;
+    for (unsigned shape = 0; shape < 8; shape++) {
+        for (unsigned later = 0; later < 2; later++) {
+            start(shape, bit(SK_VIRTIO_F_RING_RESET));
+            for (uint32_t id = 0; id < 16; id++) {
+                submit(0, 3);
+                assert_int_equal(sk_block_reset_queue(rig.queue), SK_OK);
+                assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_OK);
+                assert_int_equal(requests[0].request.status, SK_ERR_BROKEN);
+                if (later) { /* others are at the device, perhaps in the same slots */
+                    submit(3, 3);
+                }
+                fake_device_forge_used(rig.fake, 0, id, 513);
+                expect_broken();
+                for (uint32_t i = 0; i < (later ? 6 : 3); i++) {
+                    assert_int_equal(requests[i].completions, 1);
+                    assert_int_not_equal(requests[i].request.status, SK_OK);
+                }
+            }
+            submit(0, 3);
+            (void)fake_device_run(rig.fake, UINT_MAX);
+            expect(0, 3, SK_OK);
+            blk_rig_deinit(&rig);
+        }
+    }
+}
+
+/* The queue that was meant is at work still, so nothing of it may end before the device stops. */
+static void test_hostile_50__another_queue_is_reset(void **state)
+{
+    (void)state;
+    for (unsigned shape = 0; shape < 8; shape++) {
+        struct sk_block_queue *first;
+
+        start(shape, bit(SK_VIRTIO_F_RING_RESET));
+        first = rig.queue;
+        submit(0, 3);
+        rig.queue = sk_block_get_queue(rig.disk, 1);
+        submit(3, 2);
+        rig.queue = first;
+        fake_device_fault(rig.fake, FAKE_FAULT_QUEUE_RESET_OTHER, 1, 0, 1);
+        assert_int_equal(sk_block_reset_queue(rig.queue), SK_ERR_MALFORMED);
+        assert_int_equal(rig.fake->status, 0);
+        for (uint32_t i = 0; i < 5; i++) {
+            assert_int_equal(requests[i].completions, 0);
+        }
+        assert_int_equal(sk_block_poll(sk_block_get_queue(rig.disk, 1), 0, NULL), SK_ERR_BROKEN);
+        expect_broken();
+        for (uint32_t i = 0; i < 5; i++) {
+            assert_int_equal(requests[i].completions, 1);
+            assert_int_equal(requests[i].request.status, SK_ERR_MALFORMED);
+        }
+        submit(0, 3);
+        (void)fake_device_run(rig.fake, UINT_MAX);
+        expect(0, 3, SK_OK);
+        blk_rig_deinit(&rig);
+    }
+}
+
 static void test_block_reset_queue__without_the_feature_is_unsupported(void **state)
 {
     (void)state;
@@ -171,6 +241,8 @@ int main(void)
         cmocka_unit_test(test_block_reset_queue__requests_come_back_and_others_go_on),
         cmocka_unit_test(test_block_reset_queue__what_waits_goes_to_the_device),
         cmocka_unit_test(test_block_reset_queue__that_never_ends_stops_the_device),
+        cmocka_unit_test(test_hostile_49__answers_after_the_reset_of_a_queue),
+        cmocka_unit_test(test_hostile_50__another_queue_is_reset),
         cmocka_unit_test(test_block_reset_queue__without_the_feature_is_unsupported),
         cmocka_unit_test(test_block_reset_queue__from_a_callback_is_busy),
     };
