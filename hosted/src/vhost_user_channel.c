@@ -113,7 +113,7 @@ static enum sk_status end(struct sk_vhost_user *vu, enum sk_status status)
 {
     if (status == SK_ERR_GONE || ski_vhost_user_is_hung_up(vu)) {
         ski_vhost_user_gone(vu);
-        return SK_ERR_BROKEN;
+        return status == SK_ERR_GONE || vu->resuming ? SK_ERR_BROKEN : status;
     }
     ski_vhost_user_hang_up(vu);
     return status;

@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 from process import (CONNECT, DIFFERENT, DISK, FILE, INTERRUPTED, ROOT, SKBLK, USAGE, main, run, sha256,
-                     skblk, starts, wait_for)
+                     serve, skblk, starts, wait_for)
 
 MIB = 1 << 20
 
@@ -84,6 +84,18 @@ def test_copy__between_two_disks(bench):
     assert bench.path("b.img").read_bytes()[:8 * MIB] == image.read_bytes()
 
 
+def test_copy__within_one_disk(bench):
+    image = bench.image("a.img", 4 * MIB, "within")
+    before = image.read_bytes()
+    socket, _ = serve(bench, "serve-file", image)  # one that takes a second connection
+    skblk("copy", socket, socket, status=USAGE).says("overlap")
+    skblk("copy", socket, socket, "--length", "2M", "--target-offset", "1M",
+          status=USAGE).says("overlap")
+    assert image.read_bytes() == before
+    skblk("copy", socket, socket, "--length", "2M", "--target-offset", "2M")
+    assert image.read_bytes() == before[:2 * MIB] * 2
+
+
 def test_copy__stopped_in_the_middle_goes_on(bench):
     image = bench.image("a.img", 16 * MIB, "resume")
     socket = bench.path("slow.sock")
@@ -113,7 +125,10 @@ def test_clear__discard_and_zero_want_to_be_asked(bench):
         skblk(command, socket, status=USAGE).says("--yes-overwrite")
     skblk("zero", socket, "--offset", "1M", "--yes-overwrite")
     assert image.read_bytes()[MIB:] == bytes(MIB) and image.read_bytes()[:MIB] != bytes(MIB)
-    skblk("discard", socket, "--yes-overwrite")
+    assert skblk("discard", socket, "--yes-overwrite", "--json").json() == {"bytes": 2 * MIB}
+    assert skblk("zero", socket, "--yes-overwrite", "--length", "1M",
+                 "--json").json() == {"bytes": MIB}
+    assert skblk("flush", socket, "--json").json() == {"bytes": 2 * MIB}
     skblk("flush", socket)
 
 

@@ -8,6 +8,19 @@
 /* What one request clears at most, so that ^C is noticed. */
 #define PIECE_BYTES (UINT64_C(1) << 30)
 
+/* For machines alone: people see the status. */
+static int report_bytes(const struct skblk_call *call, uint64_t bytes)
+{
+    struct skblk_report *report;
+
+    if (!call->settings.json) {
+        return SKBLK_EXIT_OK;
+    }
+    report = skblk_report_create();
+    skblk_report_add_number(report, "bytes", bytes);
+    return skblk_report_finish(call, report);
+}
+
 int skblk_flush(struct skblk_call *call)
 {
     struct skblk_disk disk;
@@ -20,6 +33,8 @@ int skblk_flush(struct skblk_call *call)
     status = sk_block_flush(sk_block_get_queue(disk.device, 0), 0);
     if (status != SK_OK) {
         code = skblk_disk_failed(call, "flush", 0, status);
+    } else {
+        code = report_bytes(call, skblk_disk_bytes(&disk));
     }
     return skblk_disk_close(call, &disk, code);
 }
@@ -55,9 +70,8 @@ static int clear_range(const struct skblk_call *call, const struct skblk_disk *d
     if (code == SKBLK_EXIT_OK) {
         enum sk_status status = sk_block_flush(sk_block_get_queue(disk->device, 0), 0);
 
-        if (status != SK_OK) {
-            code = skblk_disk_failed(call, "flush", 0, status);
-        }
+        code = status != SK_OK ? skblk_disk_failed(call, "flush", 0, status)
+                               : report_bytes(call, length);
     }
     return code;
 }

@@ -389,13 +389,30 @@ int skblk_write(struct skblk_call *call)
     return skblk_disk_close(call, &disk, code);
 }
 
+/* Pieces are copied side by side, in no order: of ranges that overlap nothing good would come. */
+static int check_apart(const struct skblk_call *call, uint64_t length)
+{
+    uint64_t from = call->settings.offset;
+    uint64_t to = call->settings.target_offset;
+
+    if (strcmp(call->words[0], call->words[1]) == 0 &&
+        (from < to ? to - from : from - to) < length) {
+        skblk_error(call, "the source and the target are the same disk, and overlap");
+        return SKBLK_EXIT_USAGE;
+    }
+    return SKBLK_EXIT_OK;
+}
+
 int skblk_copy(struct skblk_call *call)
 {
     struct skblk_transfer transfer = { .call = call, .what = "copy" };
     struct skblk_disk source;
     struct skblk_disk target;
-    int code = open_disk_source(call, &source, &transfer);
+    int code = check_apart(call, 1); /* many back ends have no second connection to offer */
 
+    if (code == SKBLK_EXIT_OK) {
+        code = open_disk_source(call, &source, &transfer);
+    }
     if (code != SKBLK_EXIT_OK) {
         return code;
     }
@@ -409,6 +426,9 @@ int skblk_copy(struct skblk_call *call)
     code = skblk_disk_check_writable(call, &target);
     if (code == SKBLK_EXIT_OK) {
         code = fit_target(call, &target, &transfer.target, &transfer.length);
+    }
+    if (code == SKBLK_EXIT_OK) {
+        code = check_apart(call, transfer.length);
     }
     if (code == SKBLK_EXIT_OK) {
         code = run(&transfer);
