@@ -113,9 +113,12 @@ static const char *find_position(struct ski_backend_queue *queue)
     if (connection->record.mapping == NULL || queue->index >= connection->record_queues) {
         return seek(queue) ? NULL : "the ring's base";
     }
-    if (connection->record_size < queue->size ||
-        connection->record_packed != queue->is_packed) {
-        return "the record of requests in flight is another ring's";
+    if (connection->record_size < queue->size) {
+        return "the record of requests in flight is for a shorter ring; give the front end the "
+               "size that its guest uses";
+    }
+    if (connection->record_packed != queue->is_packed) {
+        return "the record of requests in flight is for the other kind of ring";
     }
     if (ski_device_inflight_open(&queue->record,
                                  ski_door_share(connection->record.host + bytes * queue->index),
