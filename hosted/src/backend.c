@@ -14,7 +14,7 @@
 #define FEATURES                                                                              \
     (SK_VIRTIO_FEATURE(SK_VIRTIO_F_VERSION_1) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC) | \
      SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED) |   \
-     SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_RESET) |                                               \
+     SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_RESET) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER) |     \
      SK_VIRTIO_FEATURE(SKI_VHOST_USER_F_PROTOCOL_FEATURES) |                                  \
      SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_SEG_MAX) | SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_BLK_SIZE) | \
      SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_FLUSH) | SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_CONFIG_WCE) | \
@@ -121,6 +121,7 @@ static void choose_features(struct sk_backend *backend)
 {
     const struct sk_backend_options *options = &backend->options;
     uint64_t features = FEATURES;
+    uint64_t value;
 
     if (backend->store.read_only) {
         features |= SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_RO);
@@ -132,6 +133,9 @@ static void choose_features(struct sk_backend *backend)
     }
     if (options->segment_bytes != 0) {
         features |= SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_SIZE_MAX);
+    }
+    if (ski_backend_fault_is_set(&backend->faults, SK_BACKEND_HOLD, &value)) {
+        features &= ~SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER); /* it answers in any order then */
     }
     features &= options->features;
     if ((features & SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_FLUSH)) == 0) {

@@ -114,6 +114,7 @@ struct ski_backend_held {
     uint32_t places;
     uint32_t length;
     uint16_t entry;
+    bool is_whole; /* all that could be written was */
 };
 
 struct ski_backend_queue {
@@ -142,6 +143,7 @@ struct ski_backend_queue {
     bool broken;
     bool stalled;
     bool is_packed;
+    bool in_order;  /* one used entry for many chains, as far as they are whole */
     bool writable;
     bool durable; /* writes are answered when they are durable */
     bool has_record;

@@ -53,13 +53,14 @@ static void commit_record(struct ski_backend_queue *queue)
     }
 }
 
+/* `count` chains, of which this is the last one; `places` are those of all. */
 static void give_to_ring(struct ski_backend_queue *queue, uint32_t id, uint32_t length,
-                         uint32_t places)
+                         uint32_t places, uint32_t count)
 {
     if (queue->is_packed) {
         ski_device_packed_give(&queue->packed, id, length, places);
     } else {
-        ski_device_split_give(&queue->split, id, length);
+        ski_device_split_give_many(&queue->split, id, length, count);
     }
 }
 
@@ -75,9 +76,9 @@ static void give_faulty(struct ski_backend_queue *queue, struct ski_backend_held
         done.length = (uint32_t)value;
     }
     if (ski_backend_fault_hits(queue->faults, SK_BACKEND_LIE_TWICE, &value)) {
-        give_to_ring(queue, done.id, done.length, done.places);
+        give_to_ring(queue, done.id, done.length, done.places, 1);
     }
-    give_to_ring(queue, done.id, done.length, done.places);
+    give_to_ring(queue, done.id, done.length, done.places, 1);
     ski_backend_fault_die(queue->faults, SK_BACKEND_DIE_GIVEN);
 }
 
@@ -87,20 +88,28 @@ static void give_faulty(struct ski_backend_queue *queue, struct ski_backend_held
  */
 static void give_batch(struct ski_backend_queue *queue)
 {
+    uint32_t places = 0; /* of chains that share the next entry */
+    uint32_t count = 0;
+
     for (uint32_t i = 0; i < queue->batch_count; i++) {
         const struct ski_backend_held *done = &queue->batch[i];
 
+        places += done->places;
+        count++;
         if (queue->has_record && queue->is_packed) {
-            ski_device_inflight_give_packed(&queue->record, done->entry, &queue->packed,
-                                            done->places);
+            ski_device_inflight_give_packed(&queue->record, done->entry, &queue->packed, places);
         } else if (queue->has_record) {
             ski_device_inflight_give_split(&queue->record, (uint16_t)done->id);
         }
-        if (queue->faults == NULL) {
-            give_to_ring(queue, done->id, done->length, done->places);
-        } else {
+        if (queue->faults != NULL) {
             give_faulty(queue, *done);
+        } else if (queue->in_order && done->is_whole && i + 1 < queue->batch_count) {
+            continue;
+        } else {
+            give_to_ring(queue, done->id, done->length, places, count);
         }
+        places = 0;
+        count = 0;
     }
 }
 
@@ -177,6 +186,7 @@ static bool work_on(struct ski_backend_queue *queue, struct ski_device_chain *ch
         ski_backend_queue_break(queue, "a chain without room for a request");
         return false;
     }
+    done.is_whole = done.length == chain->writable_bytes;
     finish(queue, &done);
     return true;
 }

@@ -196,6 +196,7 @@ static void set_up(struct ski_backend_queue *queue)
 
     queue->split.event_idx = event_idx;
     queue->packed.event_idx = event_idx;
+    queue->in_order = ski_backend_has(connection, SK_VIRTIO_F_IN_ORDER);
     queue->writable = !store->read_only;
     queue->durable = !connection->write_back;
     queue->batch_max = store->is_null ? BATCH_NULL : BATCH_FILE;

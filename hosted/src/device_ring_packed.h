@@ -115,7 +115,8 @@ static inline void ski_device_packed_take(struct ski_device_packed *ring, uint32
 
 /*
  * Gives a chain of `count` descriptors back; the first of a batch is kept
- * until ski_device_packed_publish.  A batch has fewer descriptors than the ring.
+ * until ski_device_packed_publish.  A batch has no more descriptors than the ring.
+ * With IN_ORDER it may be many chains, of which the id is the last one's (2.8.9).
  */
 static inline void ski_device_packed_give(struct ski_device_packed *ring, uint32_t id,
                                           uint32_t length, uint32_t count)

@@ -92,16 +92,25 @@ static inline uint16_t ski_device_split_peek(const struct ski_device_split *ring
                            ((ring->taken + ahead) & ring->mask));
 }
 
-/* Writes a used element; the driver is not told yet. */
-static inline void ski_device_split_give(struct ski_device_split *ring, uint32_t id,
-                                         uint32_t length)
+/*
+ * Writes one used element for `count` heads, of which this is the last; more than
+ * one only with IN_ORDER (2.7.9).  The driver is not told yet.
+ */
+static inline void ski_device_split_give_many(struct ski_device_split *ring, uint32_t id,
+                                              uint32_t length, uint32_t count)
 {
     struct ski_ring_used_element SKI_SHARED *element =
         &ring->used_elements[ring->given & ring->mask];
 
     ski_door_store32(&element->id, id);
     ski_door_store32(&element->length, length);
-    ring->given++;
+    ring->given = (uint16_t)(ring->given + count);
+}
+
+static inline void ski_device_split_give(struct ski_device_split *ring, uint32_t id,
+                                         uint32_t length)
+{
+    ski_device_split_give_many(ring, id, length, 1);
 }
 
 /*

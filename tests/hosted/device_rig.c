@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include <cmocka.h>
@@ -215,6 +216,9 @@ void device_rig_submit(struct device_rig *rig, uint32_t index)
     slot->out = true;
     slot->places = rig->options.packed && !rig->options.indirect ? slot->count : 1;
     rig->out_places += slot->places;
+    if (rig->options.in_order) {
+        rig->queue[rig->queue_count++] = index;
+    }
     if (rig->options.packed) {
         submit_packed(rig, index, slot);
     } else {
@@ -230,11 +234,58 @@ bool device_rig_publish(struct device_rig *rig)
     return ski_ring_split_publish(&rig->split);
 }
 
+/* The id of the next used entry; -1: there is none. */
+static int peek_used(struct device_rig *rig, uint32_t *out_pending)
+{
+    uint16_t count;
+
+    *out_pending = rig->queue_count;
+    if (rig->options.packed) {
+        return ski_ring_packed_is_used(&rig->packed) ? (int)ski_ring_packed_id(&rig->packed) : -1;
+    }
+    assert_int_equal(ski_ring_split_pending(&rig->split, &count), SK_OK);
+    *out_pending = count;
+    return count == 0 ? -1 : (int)ski_ring_split_id(&rig->split);
+}
+
+/* IN_ORDER: from the oldest slot to the one that the entry names; then the next one. */
+static int harvest_in_order(struct device_rig *rig)
+{
+    uint32_t pending;
+    uint32_t oldest;
+
+    if (rig->batch == 0) {
+        int id = peek_used(rig, &pending);
+
+        if (id < 0) {
+            return -1;
+        }
+        do {
+            assert_true(rig->batch < rig->queue_count && rig->batch < pending);
+        } while (rig->queue[rig->batch++] != (uint32_t)id);
+    }
+    oldest = rig->queue[0];
+    if (rig->options.packed) {
+        ski_ring_packed_skip(&rig->packed, rig->slots[oldest].places);
+    } else {
+        rig->split.taken++;
+    }
+    rig->batch--;
+    rig->queue_count--;
+    memmove(rig->queue, rig->queue + 1, rig->queue_count * sizeof(rig->queue[0]));
+    rig->slots[oldest].out = false;
+    rig->out_places -= rig->slots[oldest].places;
+    return (int)oldest;
+}
+
 int device_rig_harvest(struct device_rig *rig)
 {
     struct rig_slot *slot;
     uint32_t index;
 
+    if (rig->options.in_order) {
+        return harvest_in_order(rig);
+    }
     if (rig->options.packed) {
         if (!ski_ring_packed_is_used(&rig->packed)) {
             return -1;

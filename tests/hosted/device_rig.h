@@ -42,6 +42,7 @@ struct device_rig_options {
     bool event_idx;
     uint16_t size;
     uint16_t start; /* split: both indexes begin here; packed: the position, and wrap 0 */
+    bool in_order; /* chains are given back as they came, and one used entry may be for many */
 };
 
 struct device_rig {
@@ -56,6 +57,10 @@ struct device_rig {
     struct rig_slot slots[RIG_SLOTS_MAX];
     uint32_t slot_count;
     uint32_t out_places; /* descriptors at the device */
+    /* in_order: the slots that are out, oldest first, and how many an entry said are used. */
+    uint32_t queue[RIG_SLOTS_MAX];
+    uint32_t queue_count;
+    uint32_t batch;
 
     /* The device. */
     struct ski_device_view view;

@@ -270,6 +270,7 @@ static void test_vhost_user_kill__packed_rings_lose_nothing(void **state)
     (void)state;
     kill_often(0);
     assert_true(device->info.features & SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED));
+    assert_true(device->info.features & SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER));
 }
 
 static void test_vhost_user_kill__split_rings_lose_nothing(void **state)
@@ -277,6 +278,22 @@ static void test_vhost_user_kill__split_rings_lose_nothing(void **state)
     (void)state;
     kill_often(SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED));
     assert_false(device->info.features & SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED));
+    assert_true(device->info.features & SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER));
+}
+
+static void test_vhost_user_kill__packed_rings_in_no_order_lose_nothing(void **state)
+{
+    (void)state;
+    kill_often(SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER));
+    assert_false(device->info.features & SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER));
+}
+
+static void test_vhost_user_kill__split_rings_in_no_order_lose_nothing(void **state)
+{
+    (void)state;
+    kill_often(SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER) |
+               SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED));
+    assert_false(device->info.features & SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER));
 }
 
 static void test_vhost_user_kill__direct_chains_of_a_packed_ring_lose_nothing(void **state)
@@ -321,6 +338,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(test_vhost_user_kill__packed_rings_lose_nothing),
         TEST(test_vhost_user_kill__split_rings_lose_nothing),
+        TEST(test_vhost_user_kill__packed_rings_in_no_order_lose_nothing),
+        TEST(test_vhost_user_kill__split_rings_in_no_order_lose_nothing),
         TEST(test_vhost_user_kill__direct_chains_of_a_packed_ring_lose_nothing),
         TEST(test_vhost_user_kill__resubmitted_without_inflight_memory),
     };

@@ -34,10 +34,18 @@ def test_file__every_ring_serves_the_same(bench):
     image = bench.image("a.img", 3 * MIB, "rings")
     path, _ = serve(bench, "serve-file", image, "--queues", "2")
     for words in ([], ["--no-packed"], ["--no-indirect"], ["--no-packed", "--no-indirect"],
-                  ["--no-event-index"], ["--queue-size", "8"], ["--wait", "poll"]):
+                  ["--no-event-index"], ["--no-in-order"], ["--queue-size", "8"], ["--wait", "poll"]):
         assert skblk("hash", path, *words).text.split()[0] == sha256(image), words
     for words in ([], ["--no-packed"]):
         skblk("verify", path, "--stress", "--seconds", "300ms", "--yes-overwrite", *words)
+
+
+def test_file__answers_in_order_unless_told_not_to(bench):
+    path, _ = serve(bench, "serve-file", bench.image("a.img", MIB, "order"))
+    info = skblk("info", path, "--json").json()
+    assert "IN_ORDER" in info["features"] and "IN_ORDER" not in info["features_not_used"]
+    info = skblk("info", path, "--json", "--no-in-order").json()
+    assert "IN_ORDER" in info["features_not_used"] and "IN_ORDER" not in info["features"]
 
 
 def test_file__read_only_and_blocks(bench):

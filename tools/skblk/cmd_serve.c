@@ -43,6 +43,7 @@ static uint64_t features_of(const struct skblk_settings *settings)
     features &= ~(settings->no_packed ? SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED) : 0);
     features &= ~(settings->no_indirect ? SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC) : 0);
     features &= ~(settings->no_event_index ? SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) : 0);
+    features &= ~(settings->no_in_order ? SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER) : 0);
     return features;
 }
 

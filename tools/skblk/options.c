@@ -146,6 +146,8 @@ static const struct option_row rows[] = {
          "no indirect descriptors"),
     FLAG("no-event-index", SKBLK_GROUP_CONNECTION | SKBLK_GROUP_SERVE, no_event_index,
          "no event index"),
+    FLAG("no-in-order", SKBLK_GROUP_CONNECTION | SKBLK_GROUP_SERVE, no_in_order,
+         "answers in any order"),
     VALUE("timeout", "TIME", SKBLK_GROUP_CONNECTION, KIND_TIME, timeout_ns, 1, UINT64_MAX,
           "longest time for a request (10)"),
     VALUE("reconnect", "TIME", SKBLK_GROUP_CONNECTION, KIND_TIME, reconnect_ns, 0, UINT64_MAX,

@@ -45,6 +45,7 @@ struct skblk_settings {
     bool no_packed;
     bool no_indirect;
     bool no_event_index;
+    bool no_in_order;
     bool resubmit;
     bool huge_pages;
     /* What is printed. */
