@@ -20,8 +20,9 @@
 /* After how many waits for the next answer, at most, it is tried again to wait for more. */
 #define SINGLES_MAX 255u
 
-/* A sleep and a wake take some time themselves: what lasted that many spins may have been one. */
-#define SPINS_PER_SLEEP 3u
+/* Over about so many looks their cost is averaged, and so many waits do without when it is too high. */
+#define SPINS_MEAN     16u
+#define SPINS_LEFT_OUT 255u
 
 /* True if poll has something to do, besides what the ring may hold. */
 static bool has_work(const struct ski_blk_queue *queue)
@@ -70,11 +71,13 @@ static void rest(struct ski_blk_queue *queue, uint32_t seen, uint64_t until)
 
 /*
  * Looks at the ring, with interrupts off, until something was used: no longer
- * than `spin_ns`, and not beyond what else there is to look at.
+ * than `spin_ns`, and not beyond what else there is to look at.  *out_ns: how long it took.
  */
-static bool spin(struct ski_blk_queue *queue, uint64_t spin_ns, uint64_t until_ns)
+static bool look(struct ski_blk_queue *queue, uint64_t spin_ns, uint64_t until_ns,
+                 uint64_t *out_ns)
 {
-    uint64_t time = ski_blk_now(queue);
+    uint64_t begin = ski_blk_now(queue);
+    uint64_t time = begin;
     uint64_t end;
 
     if (!sk_checked_add(time, spin_ns, &end)) {
@@ -82,18 +85,45 @@ static bool spin(struct ski_blk_queue *queue, uint64_t spin_ns, uint64_t until_n
     }
     until_ns = wake_time(queue, time, until_ns);
     end = end < until_ns ? end : until_ns;
-    queue->queue.statistics.spins++;
     do {
-        for (uint32_t look = 0; look < LOOKS_PER_CLOCK; look++) {
+        for (uint32_t i = 0; i < LOOKS_PER_CLOCK; i++) {
             if (has_work(queue) || ski_ring_has_used(&queue->ring)) {
-                queue->queue.statistics.spins_enough++;
+                *out_ns = time - begin; /* the last look at the clock was not long ago */
                 return true;
             }
             ski_arch_relax();
         }
         time = ski_blk_now(queue);
     } while (time < end);
+    *out_ns = time - begin;
     return false;
+}
+
+/*
+ * Looking first is worth it as long as it takes much less time than is allowed,
+ * on average, with what was in vain counted twice.  Otherwise the next waits sleep at
+ * once; after these it may show again.
+ */
+static bool spin(struct ski_blk_queue *queue, uint64_t spin_ns, uint64_t until_ns)
+{
+    bool enough;
+    uint64_t took;
+
+    if (queue->spins_left_out > 0) {
+        queue->spins_left_out--;
+        return false;
+    }
+    enough = look(queue, spin_ns, until_ns, &took);
+    queue->queue.statistics.spins++;
+    queue->queue.statistics.spins_enough += enough;
+    took = took < spin_ns ? took : spin_ns; /* what is longer was somebody else's time */
+    queue->spin_cost_ns += (enough ? took : 2 * took) / SPINS_MEAN -
+                           queue->spin_cost_ns / SPINS_MEAN;
+    if (queue->spin_cost_ns > spin_ns / 2) {
+        queue->spin_cost_ns = spin_ns / 8 * 3; /* two in vain, and it is so again */
+        queue->spins_left_out = SPINS_LEFT_OUT;
+    }
+    return enough;
 }
 
 /*
@@ -177,35 +207,18 @@ static enum sk_status sleep_until(struct ski_blk_queue *queue, uint64_t until_ns
     }
 }
 
-/*
- * Looking first is worth it while it is enough.  When it was not, the next waits
- * sleep at once, until one of them was short.
- */
-static bool is_spin_worth(const struct ski_blk_queue *queue, uint64_t spin_ns)
-{
-    return spin_ns > 0 && queue->rested_ns / SPINS_PER_SLEEP <= spin_ns;
-}
-
 enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t spin_ns, uint64_t until_ns)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
     enum sk_status status;
-    uint64_t begin = 0;
 
     if (queue->turn == SKI_BLK_POLLING) {
         return SK_ERR_BUSY;
     }
-    if (is_spin_worth(queue, spin_ns) && spin(queue, spin_ns, until_ns)) {
-        queue->rested_ns = 0;
+    if (spin_ns > 0 && spin(queue, spin_ns, until_ns)) {
         return SK_OK;
     }
-    if (spin_ns > 0) {
-        begin = ski_blk_now(queue);
-    }
     status = sleep_until(queue, until_ns);
-    if (spin_ns > 0) {
-        queue->rested_ns = ski_blk_now(queue) - begin;
-    }
     if (ski_blk_is_ready(queue)) {
         ski_ring_interrupts_off(&queue->ring);
     }

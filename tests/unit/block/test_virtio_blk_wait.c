@@ -147,30 +147,42 @@ static void wait_through(unsigned looks, bool spins, bool enough)
     assert_int_equal(rig.queue->statistics.spins_enough, before_enough + enough);
 }
 
-/* A sleep that lasts long; the device is done at its end. */
-static void sleep_long(void *context)
-{
-    rig.env.clock_ns += 10 * SPIN_NS;
-    (void)fake_device_run(context, UINT_MAX);
-}
-
-static void sleep_short(void *context)
-{
-    (void)fake_device_run(context, UINT_MAX);
-}
-
+/* Five looks in vain are as much as it pays for at the start, and later two. */
 static void test_virtio_blk_wait_hybrid__stops_looking_while_it_is_in_vain(void **state)
 {
     (void)state;
     start(shapes[1], true);
-    wait_through(20, true, true);
-    rig.env.on_wait = sleep_long;
-    wait_through(NEVER, true, false);
-    wait_through(NEVER, false, false);
-    wait_through(NEVER, false, false);
-    rig.env.on_wait = sleep_short;
-    wait_through(NEVER, false, false); /* ... was short */
-    wait_through(20, true, true);
+    for (unsigned again = 0; again < 3; again++) {
+        for (unsigned i = 0; i < (again == 0 ? 5u : 2u); i++) {
+            wait_through(NEVER, true, false);
+        }
+        for (unsigned i = 0; i < 255; i++) {
+            wait_through(NEVER, false, false);
+        }
+    }
+    for (unsigned i = 0; i < 300; i++) {
+        wait_through(20, true, true); /* a device that has become fast is noticed */
+    }
+    blk_rig_deinit(&rig);
+}
+
+/* Looks that are enough, but take nearly all of the time, are not worth it either. */
+static void test_virtio_blk_wait_hybrid__stops_looking_for_what_takes_long(void **state)
+{
+    uint64_t spins;
+
+    (void)state;
+    start(shapes[1], true);
+    spins = rig.queue->statistics.spins;
+    for (unsigned i = 0; i < 1000; i++) {
+        struct blk_rig_request request;
+
+        submit_for(&request, SPIN_NS / 100 * 3 / 4); /* a look at the clock takes 100 ns */
+        assert_int_equal(sk_block_wait_hybrid(rig.queue, SPIN_NS, UINT64_MAX), SK_OK);
+        expect_done(&request);
+    }
+    assert_true(rig.queue->statistics.spins - spins < 100);
+    assert_true(rig.queue->statistics.spins_enough > 0);
     blk_rig_deinit(&rig);
 }
 
@@ -503,6 +515,7 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_wait_hybrid__what_is_there_already_needs_no_time),
         cmocka_unit_test(test_virtio_blk_wait_hybrid__not_from_a_callback),
         cmocka_unit_test(test_virtio_blk_wait_hybrid__stops_looking_while_it_is_in_vain),
+        cmocka_unit_test(test_virtio_blk_wait_hybrid__stops_looking_for_what_takes_long),
         cmocka_unit_test(test_virtio_blk_gather__one_interrupt_for_a_quarter),
         cmocka_unit_test(test_virtio_blk_gather__across_the_end_of_the_ring),
         cmocka_unit_test(test_virtio_blk_gather__few_requests_are_not_waited_for),
