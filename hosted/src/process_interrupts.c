@@ -236,6 +236,19 @@ void ski_process_wait(void *context, const sk_atomic_u32 *word, uint32_t seen, u
     }
 }
 
+/* True if it was signalled.  Before Linux 5.11 sleeps end at whole milliseconds, never early. */
+static bool sleep_on(int epoll, const struct timespec *left)
+{
+    struct epoll_event event;
+    int found = epoll_pwait2(epoll, &event, 1, left, NULL);
+
+    if (found < 0 && errno == ENOSYS) {
+        found = epoll_wait(epoll, &event, 1,
+                           (int)(left->tv_sec * 1000 + (left->tv_nsec + 999999) / 1000000));
+    }
+    return found > 0;
+}
+
 void ski_process_wait_interrupt(void *context, const struct sk_interrupt *interrupt,
                                 const sk_atomic_u32 *word, uint32_t seen, uint64_t until_ns)
 {
@@ -243,7 +256,6 @@ void ski_process_wait_interrupt(void *context, const struct sk_interrupt *interr
     int fd = fd_of(interrupt);
     struct ski_process_interrupt *slot = fd < 0 ? NULL : find(process, fd);
     struct timespec left;
-    struct epoll_event event;
 
     if (slot == NULL) {
         pause_for(until_ns);
@@ -253,7 +265,7 @@ void ski_process_wait_interrupt(void *context, const struct sk_interrupt *interr
         return;
     }
     left = until_left(until_ns);
-    if (epoll_pwait2(slot->epoll, &event, 1, &left, NULL) > 0) {
+    if (sleep_on(slot->epoll, &left)) {
         (void)run(slot, fd);
     }
 }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The platform of a Linux process: memory, event fds, sleeping. */
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +14,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -437,6 +444,66 @@ static void test_process_wait__ends_by_its_deadline(void **state)
     assert_int_equal(close(fd), 0);
 }
 
+/* This process has no epoll_pwait2 any more, as before Linux 5.11. */
+static bool forget_pwait2(void)
+{
+    struct sock_filter steps[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_pwait2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { sizeof(steps) / sizeof(steps[0]), steps };
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/* What is wrong with sleeping in a process without it; 0: nothing, 77: it cannot be tried. */
+static int sleep_without_pwait2(int fd, sk_atomic_u32 *word)
+{
+    uint64_t start = now();
+    clock_t used = clock();
+
+    if (!forget_pwait2()) {
+        return 77;
+    }
+    wait_on(fd, word, 0, start + SHORT_NS);
+    if (now() < start + SHORT_NS || *word != 0) {
+        return 1; /* ended early */
+    }
+    if (clock() - used > CLOCKS_PER_SEC / 100) {
+        return 2; /* did not sleep */
+    }
+    (void)eventfd_write(fd, 1);
+    wait_on(fd, word, 0, now() + SECOND_NS);
+    return *word == 1 ? 0 : 3;
+}
+
+static void test_process_wait__on_kernels_without_pwait2(void **state)
+{
+    sk_atomic_u32 word = 0;
+    int fd = make_event();
+    int status = 0;
+    pid_t child;
+
+    (void)state;
+    assert_int_equal(attach(fd, &word), SK_OK);
+    child = fork();
+    if (child == 0) {
+        _exit(sleep_without_pwait2(fd, &word));
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("skipped: needs seccomp\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+    detach(fd);
+    assert_int_equal(close(fd), 0);
+}
+
 static void test_process_wait__signal_from_before_ends_it_at_once(void **state)
 {
     sk_atomic_u32 word = 0;
@@ -554,6 +621,7 @@ int main(void)
         TEST(test_process_attach__what_is_no_event_fd_is_refused),
         TEST(test_process_attach__the_table_has_an_end),
         TEST(test_process_wait__ends_by_its_deadline),
+        TEST(test_process_wait__on_kernels_without_pwait2),
         TEST(test_process_wait__signal_from_before_ends_it_at_once),
         TEST(test_process_wait__changed_word_does_not_sleep),
         TEST(test_process_wait__no_wake_up_is_lost_between_threads),

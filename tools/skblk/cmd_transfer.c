@@ -357,36 +357,46 @@ static int check_stream_ended(const struct skblk_transfer *transfer)
     return SKBLK_EXIT_DISK;
 }
 
-int skblk_write(struct skblk_call *call)
+/* The source is open. */
+static int write_from(struct skblk_call *call, struct skblk_transfer *transfer)
 {
-    struct skblk_transfer transfer = { .call = call, .what = "write" };
     struct skblk_disk disk;
-    int code = open_source(call, call->words[0], &transfer.source);
+    int code = source_length(call, &transfer->source, &transfer->length);
 
     if (code == SKBLK_EXIT_OK) {
-        code = source_length(call, &transfer.source, &transfer.length);
+        code = open_disk_end(call, call->words[1], &disk, &transfer->target);
     }
-    if (code != SKBLK_EXIT_OK) {
-        return code;
-    }
-    code = open_disk_end(call, call->words[1], &disk, &transfer.target);
     if (code != SKBLK_EXIT_OK) {
         return code;
     }
     code = skblk_disk_check_writable(call, &disk);
     if (code == SKBLK_EXIT_OK) {
-        code = fit_target(call, &disk, &transfer.target, &transfer.length);
+        code = fit_target(call, &disk, &transfer->target, &transfer->length);
     }
     if (code == SKBLK_EXIT_OK) {
-        code = check_start(call, transfer.length, disk.info.block_bytes);
+        code = check_start(call, transfer->length, disk.info.block_bytes);
     }
     if (code == SKBLK_EXIT_OK) {
-        code = run(&transfer);
+        code = run(transfer);
     }
     if (code == SKBLK_EXIT_OK) {
-        code = check_stream_ended(&transfer);
+        code = check_stream_ended(transfer);
     }
     return skblk_disk_close(call, &disk, code);
+}
+
+int skblk_write(struct skblk_call *call)
+{
+    struct skblk_transfer transfer = { .call = call, .what = "write" };
+    int code = open_source(call, call->words[0], &transfer.source);
+
+    if (code == SKBLK_EXIT_OK) {
+        code = write_from(call, &transfer);
+    }
+    if (transfer.source.fd > STDERR_FILENO) {
+        (void)close(transfer.source.fd);
+    }
+    return code;
 }
 
 /* Pieces are copied side by side, in no order: of ranges that overlap nothing good would come. */
