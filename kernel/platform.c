@@ -39,6 +39,14 @@ void platform_wait(void *context, const sk_atomic_u32 *word, uint32_t seen, uint
     arch_interrupts_restore(were_on);
 }
 
+static void wake(void *context, const struct sk_interrupt *interrupt, const sk_atomic_u32 *word)
+{
+    (void)context;
+    (void)interrupt;
+    (void)word; /* whoever sleeps has published it */
+    harts_wake();
+}
+
 enum sk_status platform_map_mmio(void *context, sk_paddr base, uint64_t bytes,
                                  struct sk_mmio *out_mmio)
 {
@@ -98,6 +106,7 @@ struct sk_platform platform = {
     .log = &console_log,
     .now_ns = now_ns,
     .wait = platform_wait,
+    .wake = wake,
     .map_mmio = platform_map_mmio,
     .unmap_mmio = platform_unmap_mmio,
     .attach_interrupt = attach,

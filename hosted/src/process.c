@@ -50,6 +50,7 @@ static void fill_platform(struct sk_process *process)
         .now_ns = ski_process_now,
         .wait = ski_process_wait,
         .wait_interrupt = ski_process_wait_interrupt,
+        .wake = ski_process_wake,
         .map_mmio = map_mmio,
         .attach_interrupt = ski_process_attach,
         .detach_interrupt = ski_process_detach,

@@ -7,7 +7,9 @@
  * ends it at once, so none is missed between a look and a sleep.
  *
  * The process at the other end has the same open event fd and may change its
- * flags, so no call here may rely on them: reads say RWF_NOWAIT.
+ * flags, so no call here may rely on them: reads say RWF_NOWAIT, and nothing is
+ * written.  Each watch has a second event fd, of this process alone, to end a
+ * sleep from here.
  */
 #include "process_private.h"
 
@@ -23,6 +25,9 @@
 
 /* What a pause between two looks at a register is: the device there is another process. */
 #define PAUSE_NS UINT64_C(50000)
+
+/* What ended a sleep. */
+enum { DEVICE, WAKE };
 
 static struct timespec until_left(uint64_t until_ns)
 {
@@ -41,6 +46,7 @@ void ski_process_init_interrupts(struct sk_process *process)
     for (size_t i = 0; i < SK_PROCESS_INTERRUPTS_MAX; i++) {
         atomic_init(&process->interrupts[i].fd, -1);
         process->interrupts[i].epoll = -1;
+        process->interrupts[i].wake = -1;
         (void)pthread_mutex_init(&process->interrupts[i].lock, NULL);
     }
 }
@@ -81,17 +87,36 @@ struct sk_interrupt sk_process_interrupt(int event_fd)
 
 /* ---- Attach and detach ------------------------------------------------------------------- */
 
-/* A watch for one event fd; -1: it is none. */
-static int watch(int fd)
+static bool add(int epoll, int fd, uint32_t which)
 {
-    struct epoll_event event = { .events = EPOLLIN | EPOLLET };
-    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data = { .u32 = which } };
 
-    if (epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
-        (void)close(epoll);
-        epoll = -1;
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static void unwatch(struct ski_process_interrupt *slot)
+{
+    if (slot->epoll >= 0) {
+        (void)close(slot->epoll);
     }
-    return epoll;
+    if (slot->wake >= 0) {
+        (void)close(slot->wake);
+    }
+    slot->epoll = -1;
+    slot->wake = -1;
+}
+
+/* A watch for an event fd; false: it is none, or there are no descriptors left. */
+static bool watch(struct ski_process_interrupt *slot, int fd)
+{
+    slot->epoll = epoll_create1(EPOLL_CLOEXEC);
+    slot->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (slot->epoll >= 0 && slot->wake >= 0 && add(slot->epoll, fd, DEVICE) &&
+        add(slot->epoll, slot->wake, WAKE)) {
+        return true;
+    }
+    unwatch(slot);
+    return false;
 }
 
 static enum sk_status attach_locked(struct sk_process *process, int fd,
@@ -111,8 +136,7 @@ static enum sk_status attach_locked(struct sk_process *process, int fd,
         slot = &process->interrupts[end];
         process->interrupts_end = end + 1;
     }
-    slot->epoll = watch(fd);
-    if (slot->epoll < 0) {
+    if (!watch(slot, fd)) {
         return SK_ERR_INVALID;
     }
     slot->handler = handler;
@@ -148,8 +172,7 @@ void ski_process_detach(void *context, const struct sk_interrupt *interrupt)
     if (slot != NULL) {
         (void)pthread_mutex_lock(&slot->lock);
         slot->fd = -1;
-        (void)close(slot->epoll);
-        slot->epoll = -1;
+        unwatch(slot);
         (void)pthread_mutex_unlock(&slot->lock);
     }
     (void)pthread_mutex_unlock(&process->lock);
@@ -209,17 +232,21 @@ static void pause_for(uint64_t until_ns)
 /* Any of all event fds: which of them changes the word is not known. */
 static void wait_for_any(struct sk_process *process, uint64_t until_ns)
 {
-    struct pollfd polls[SK_PROCESS_INTERRUPTS_MAX];
+    struct pollfd polls[2 * SK_PROCESS_INTERRUPTS_MAX];
     size_t end = process->interrupts_end;
     struct timespec left = until_left(until_ns);
 
     for (size_t i = 0; i < end; i++) {
-        polls[i] = (struct pollfd){ .fd = process->interrupts[i].fd, .events = POLLIN };
+        polls[2 * i] = (struct pollfd){ .fd = process->interrupts[i].fd, .events = POLLIN };
+        polls[2 * i + 1] = (struct pollfd){ .fd = process->interrupts[i].wake, .events = POLLIN };
     }
-    if (ppoll(polls, end, &left, NULL) > 0) {
+    if (ppoll(polls, 2 * end, &left, NULL) > 0) {
         for (size_t i = 0; i < end; i++) {
-            if ((polls[i].revents & POLLIN) != 0) {
-                (void)sk_process_take(process, polls[i].fd);
+            if ((polls[2 * i].revents & POLLIN) != 0) {
+                (void)sk_process_take(process, polls[2 * i].fd);
+            }
+            if ((polls[2 * i + 1].revents & POLLIN) != 0) {
+                (void)clear(polls[2 * i + 1].fd);
             }
         }
     }
@@ -236,7 +263,7 @@ void ski_process_wait(void *context, const sk_atomic_u32 *word, uint32_t seen, u
     }
 }
 
-/* True if it was signalled.  Before Linux 5.11 sleeps end at whole milliseconds, never early. */
+/* True if the device signalled.  Before Linux 5.11 sleeps end at whole milliseconds, never early. */
 static bool sleep_on(int epoll, const struct timespec *left)
 {
     struct epoll_event event;
@@ -246,7 +273,7 @@ static bool sleep_on(int epoll, const struct timespec *left)
         found = epoll_wait(epoll, &event, 1,
                            (int)(left->tv_sec * 1000 + (left->tv_nsec + 999999) / 1000000));
     }
-    return found > 0;
+    return found > 0 && event.data.u32 == DEVICE;
 }
 
 void ski_process_wait_interrupt(void *context, const struct sk_interrupt *interrupt,
@@ -267,5 +294,21 @@ void ski_process_wait_interrupt(void *context, const struct sk_interrupt *interr
     left = until_left(until_ns);
     if (sleep_on(slot->epoll, &left)) {
         (void)run(slot, fd);
+    }
+}
+
+void ski_process_wake(void *context, const struct sk_interrupt *interrupt,
+                      const sk_atomic_u32 *word)
+{
+    int fd = fd_of(interrupt);
+    struct ski_process_interrupt *slot = fd < 0 ? NULL : find(context, fd);
+
+    (void)word;
+    if (slot != NULL) {
+        (void)pthread_mutex_lock(&slot->lock);
+        if (slot->fd == fd) {
+            (void)eventfd_write(slot->wake, 1);
+        }
+        (void)pthread_mutex_unlock(&slot->lock);
     }
 }

@@ -20,7 +20,8 @@
 /* One event fd with a handler. */
 struct ski_process_interrupt {
     _Atomic int fd;       /* -1: free */
-    int epoll;            /* watches fd, edge by edge */
+    int epoll;            /* watches fd and wake, edge by edge */
+    _Atomic int wake;     /* an event fd of our own, which ends a sleep */
     pthread_mutex_t lock; /* held while the handler runs: detach waits for it */
     void (*handler)(void *argument);
     void *argument;
@@ -50,6 +51,8 @@ struct sk_process {
 void ski_process_wait(void *context, const sk_atomic_u32 *word, uint32_t seen, uint64_t until_ns);
 void ski_process_wait_interrupt(void *context, const struct sk_interrupt *interrupt,
                                 const sk_atomic_u32 *word, uint32_t seen, uint64_t until_ns);
+void ski_process_wake(void *context, const struct sk_interrupt *interrupt,
+                      const sk_atomic_u32 *word);
 enum sk_status ski_process_attach(void *context, const struct sk_interrupt *interrupt,
                                   void (*handler)(void *argument), void *argument);
 void ski_process_detach(void *context, const struct sk_interrupt *interrupt);

@@ -59,6 +59,15 @@ struct sk_platform {
                            const sk_atomic_u32 *word, uint32_t seen, uint64_t until_ns);
 
     /*
+     * *word was changed by a thread, not by the handler of `interrupt`, on which
+     * its waiters depend: ends their rest on other cores.  Called when a device
+     * was stopped, from any thread, not from handlers.  NULL hook: they rest on,
+     * until the time that their wait was given, or a quarter of the timeout of
+     * requests that they have at the device.
+     */
+    void (*wake)(void *context, const struct sk_interrupt *interrupt, const sk_atomic_u32 *word);
+
+    /*
      * Makes `bytes` of device registers at `base` accessible and describes
      * them in *out_mmio, or refuses: the place to reject a range that is not
      * device registers (a hostile BAR or device tree that points at memory).

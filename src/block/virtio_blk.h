@@ -147,6 +147,8 @@ struct ski_blk_slot {
 
 struct ski_blk;
 
+#define SKI_BLK_WOKEN 0x80000000u
+
 /* What a queue's owner is at. */
 #define SKI_BLK_IDLE    0u
 #define SKI_BLK_POLLING 1u /* inside poll, a callback perhaps: submit leaves publishing to it */
@@ -230,7 +232,10 @@ struct ski_blk_queue {
     struct sk_log_limit fault_lines;
     struct sk_log_limit doubt_lines;
 
-    /* Counted by the handler, which may run on another core; waiters sleep on it. */
+    /*
+     * Counted by the handler, which may run on another core; waiters sleep on it.
+     * Who wakes them without an interrupt flips SKI_BLK_WOKEN, which counts nothing.
+     */
     _Alignas(SKI_BLK_LINE_BYTES) sk_atomic_u32 interrupts;
 };
 
@@ -476,6 +481,9 @@ static inline uint32_t ski_blk_interrupt_of(uint32_t index, uint32_t count)
  */
 SK_MUST_CHECK enum sk_status ski_blk_attach_interrupts(struct ski_blk *blk);
 void ski_blk_detach_interrupts(struct ski_blk *blk);
+
+/* Ends the rest of all owners: there is something that no interrupt tells of. */
+void ski_blk_wake_all(struct ski_blk *blk);
 
 /* The handler of the first interrupt; the argument is the struct ski_blk. */
 void ski_blk_interrupt(void *argument);

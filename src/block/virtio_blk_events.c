@@ -131,7 +131,7 @@ void ski_blk_look_at_events(struct ski_blk_queue *queue)
     struct ski_blk *blk = queue->blk;
     uint32_t interrupts = queue->interrupts;
 
-    queue->queue.statistics.interrupts += (uint32_t)(interrupts - queue->interrupts_seen);
+    queue->queue.statistics.interrupts += (interrupts - queue->interrupts_seen) % SKI_BLK_WOKEN;
     queue->interrupts_seen = interrupts;
     if (blk->config_events != blk->config_seen) {
         follow_configuration(queue);

@@ -39,6 +39,22 @@ static void queue_interrupt(void *argument)
     }
 }
 
+void ski_blk_wake_all(struct ski_blk *blk)
+{
+    const struct sk_platform *platform = blk->block.platform;
+
+    for (uint32_t i = 0; i < blk->queue_count; i++) {
+        struct ski_blk_queue *queue = &blk->queues[i];
+
+        (void)atomic_fetch_xor_explicit(&queue->interrupts, SKI_BLK_WOKEN, memory_order_release);
+        if (platform->wake != NULL && blk->interrupt_count != 0) {
+            platform->wake(platform->context,
+                           &blk->node->interrupts[ski_blk_interrupt_of(i, blk->interrupt_count)],
+                           &queue->interrupts);
+        }
+    }
+}
+
 /* How many there could be: more than one for each queue and the configuration serve nothing. */
 static uint32_t wanted(const struct ski_blk *blk)
 {

@@ -93,6 +93,7 @@ static void stop(struct ski_blk *blk, enum sk_status reason, uint64_t timeout_ns
                      sk_status_text(blk->reason));
     }
     ski_blk_reset(blk, true, timeout_ns);
+    ski_blk_wake_all(blk);
 }
 
 void ski_blk_stop(struct ski_blk *blk, enum sk_status reason)

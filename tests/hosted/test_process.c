@@ -525,6 +525,80 @@ static void test_process_wait__signal_from_before_ends_it_at_once(void **state)
     assert_int_equal(close(fd), 0);
 }
 
+/* Like a signal, but from a thread of this process, and no handler runs for it. */
+static void test_process_wake__ends_a_sleep_before_it_and_in_it(void **state)
+{
+    sk_atomic_u32 word = 0;
+    sk_atomic_u32 other = 7;
+    int fd = make_event();
+    struct sk_interrupt interrupt = sk_process_interrupt(fd);
+    struct sk_interrupt unknown = sk_process_interrupt(100);
+
+    (void)state;
+    platform->wake(platform->context, &interrupt, &other); /* not attached: nothing happens */
+    platform->wake(platform->context, &unknown, &other);
+    assert_int_equal(attach(fd, &word), SK_OK);
+    for (unsigned i = 0; i < 100; i++) {
+        platform->wake(platform->context, &interrupt, &other);
+        if (i % 2 == 0) {
+            wait_on(fd, &other, 7, now() + 60 * SECOND_NS);
+        } else {
+            platform->wait(platform->context, &other, 7, now() + 60 * SECOND_NS);
+        }
+    }
+    assert_int_equal(word, 0);
+    assert_int_equal(eventfd_write(fd, 1), 0); /* both: neither hides the other */
+    platform->wake(platform->context, &interrupt, &other);
+    wait_on(fd, &other, 7, now() + 60 * SECOND_NS);
+    wait_on(fd, &other, 7, now() + 60 * SECOND_NS);
+    assert_int_equal(word, 1);
+    detach(fd);
+    assert_int_equal(close(fd), 0);
+}
+
+struct sleeper {
+    sk_atomic_u32 word;
+    sk_atomic_u32 rounds;
+    int fd;
+};
+
+static void *sleep_through(void *argument)
+{
+    struct sleeper *sleeper = argument;
+
+    for (uint32_t seen = 0; seen < 1000; seen++) {
+        while (sleeper->word == seen) {
+            wait_on(sleeper->fd, &sleeper->word, seen, now() + 60 * SECOND_NS);
+        }
+        sleeper->rounds = seen + 1;
+    }
+    return NULL;
+}
+
+static void test_process_wake__none_is_lost_between_threads(void **state)
+{
+    struct sleeper sleeper = { .fd = make_event() };
+    struct sk_interrupt interrupt = sk_process_interrupt(sleeper.fd);
+    sk_atomic_u32 handled = 0;
+    uint64_t start = now();
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(attach(sleeper.fd, &handled), SK_OK);
+    assert_int_equal(pthread_create(&thread, NULL, sleep_through, &sleeper), 0);
+    for (uint32_t i = 0; i < 1000; i++) {
+        sleeper.word++;
+        platform->wake(platform->context, &interrupt, &sleeper.word);
+        while (sleeper.rounds != i + 1) {
+            assert_true(now() - start < 30 * SECOND_NS);
+        }
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(handled, 0);
+    detach(sleeper.fd);
+    assert_int_equal(close(sleeper.fd), 0);
+}
+
 static void test_process_wait__changed_word_does_not_sleep(void **state)
 {
     sk_atomic_u32 word = 5;
@@ -623,6 +697,8 @@ int main(void)
         TEST(test_process_wait__ends_by_its_deadline),
         TEST(test_process_wait__on_kernels_without_pwait2),
         TEST(test_process_wait__signal_from_before_ends_it_at_once),
+        TEST(test_process_wake__ends_a_sleep_before_it_and_in_it),
+        TEST(test_process_wake__none_is_lost_between_threads),
         TEST(test_process_wait__changed_word_does_not_sleep),
         TEST(test_process_wait__no_wake_up_is_lost_between_threads),
     };

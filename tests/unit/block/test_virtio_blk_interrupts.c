@@ -391,6 +391,56 @@ static void test_virtio_blk_wait__shared_interrupt_is_not_named(void **state)
     blk_rig_deinit(&rig);
 }
 
+static const struct sk_interrupt *woken[QUEUES];
+static const sk_atomic_u32 *woken_words[QUEUES];
+static unsigned wakes;
+
+static void wake(void *context, const struct sk_interrupt *interrupt, const sk_atomic_u32 *word)
+{
+    (void)context;
+    assert_true(wakes < QUEUES);
+    assert_int_not_equal(sk_block_get_state(rig.disk), SK_BLOCK_STATE_READY);
+    woken[wakes] = interrupt;
+    woken_words[wakes] = word;
+    wakes++;
+}
+
+static uint32_t counter(uint32_t index)
+{
+    const struct sk_block_queue *queue = sk_block_get_queue(rig.disk, index);
+
+    return SK_CONTAINER_OF(queue, struct ski_blk_queue, queue)->interrupts;
+}
+
+/* Those who sleep hear of a stop by somebody else, on what they sleep on. */
+static void test_virtio_blk_stop__wakes_the_owners_of_all_queues(void **state)
+{
+    uint32_t before[QUEUES];
+
+    (void)state;
+    for (uint32_t count = 1; count <= LINES_MAX; count++) {
+        init(QUEUES, LINES_MAX, count, true);
+        rig.env.platform.wake = wake;
+        assert_int_equal(blk_rig_probe(&rig), SK_OK);
+        wakes = 0;
+        for (uint32_t i = 0; i < QUEUES; i++) {
+            before[i] = counter(i);
+        }
+        sk_block_stop(rig.disk, SK_ERR_TIMEOUT);
+        assert_int_equal(wakes, QUEUES);
+        for (uint32_t i = 0; i < QUEUES; i++) {
+            uint32_t used = count < 1 + QUEUES ? count : 1 + QUEUES;
+
+            assert_ptr_equal(woken[i], &lines[ski_blk_interrupt_of(i, used)]);
+            assert_int_equal(counter(i), before[i] ^ SKI_BLK_WOKEN);
+            assert_int_equal(*woken_words[i], counter(i));
+        }
+        sk_block_stop(rig.disk, SK_ERR_TIMEOUT);
+        assert_int_equal(wakes, QUEUES); /* it was stopped already */
+        blk_rig_deinit(&rig);
+    }
+}
+
 static void test_block_arm__interrupt_comes_at_the_next_completion(void **state)
 {
     struct blk_rig_request request;
@@ -499,6 +549,7 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_interrupts__of_a_stopped_device_count_nothing),
         cmocka_unit_test(test_virtio_blk_wait__names_the_queues_own_interrupt),
         cmocka_unit_test(test_virtio_blk_wait__shared_interrupt_is_not_named),
+        cmocka_unit_test(test_virtio_blk_stop__wakes_the_owners_of_all_queues),
         cmocka_unit_test(test_block_arm__interrupt_comes_at_the_next_completion),
         cmocka_unit_test(test_block_arm__each_other_answer),
         cmocka_unit_test(test_block_arm__device_in_doubt_says_so),
