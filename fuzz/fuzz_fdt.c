@@ -10,12 +10,10 @@
 
 #include <skio/fdt.h>
 
+#include "input.h"
+
 #define INDEXES 4u
 #define NODES_MAX 64u /* keeps one input quick; a walk has an end of its own */
-
-#define REQUIRE(condition) ((condition) ? (void)0 : abort())
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 static void require_within(const struct sk_fdt *fdt, const void *start, size_t bytes)
 {

@@ -219,6 +219,16 @@ void ski_blk_place(struct ski_blk *blk)
     }
 }
 
+/* It was reset: one that calls its queue used all the same makes no sense. */
+static enum sk_status enable(const struct ski_blk_queue *queue)
+{
+    struct sk_virtio_transport *transport = queue->transport;
+    enum sk_status status = transport->ops->enable_queue(transport, queue->queue.index,
+                                                         &queue->layout);
+
+    return status == SK_ERR_BUSY ? SK_ERR_MALFORMED : status;
+}
+
 static enum sk_status start_queue(struct ski_blk_queue *queue, struct sk_block_info *info)
 {
     struct ski_blk *blk = queue->blk;
@@ -263,7 +273,7 @@ static enum sk_status start_queue(struct ski_blk_queue *queue, struct sk_block_i
         info->queue_depth = queue->depth;
         info->segment_count_max = queue->segment_count_max;
     }
-    return transport->ops->enable_queue(transport, queue->queue.index, &queue->layout);
+    return enable(queue);
 }
 
 enum sk_status ski_blk_restart_queue(struct ski_blk_queue *queue)
@@ -277,7 +287,7 @@ enum sk_status ski_blk_restart_queue(struct ski_blk_queue *queue)
     }
     place_queue(queue, queue->size);
     ski_blk_queue_reset(queue);
-    return transport->ops->enable_queue(transport, queue->queue.index, &queue->layout);
+    return enable(queue);
 }
 
 /*

@@ -124,7 +124,8 @@ struct sk_vhost_user_disk_options {
 /*
  * Opens the disk behind a socket: process, memory, transport, driver.
  * `options` NULL: the defaults.  Statuses and `out_error` as sk_vhost_user_open, and
- * those of the driver's probe: *out_disk is NULL and nothing is left behind.
+ * those of the driver's probe: *out_disk is NULL and nothing is left behind, but with
+ * SK_ERR_IN_DOUBT the memory, as sk_vhost_user_disk_close leaves it.
  */
 SK_MUST_CHECK enum sk_status
 sk_vhost_user_disk_open(const char *address, const struct sk_vhost_user_disk_options *options,

@@ -345,6 +345,36 @@ static void test_hostile_07__a_probe_that_reads_random_values(void **state)
     assert_true(bound > 0 && bound < 570);
 }
 
+#define QUEUE_READY 0x44u
+
+static uint64_t see_queue_ready(const void *address, unsigned width, uint64_t value)
+{
+    (void)width;
+    return (uintptr_t)address == QUEUE_READY ? 1 : value;
+}
+
+/* The transport calls such a queue busy, which of recover would mean: called from `complete`. */
+static void test_hostile_20__a_queue_in_use_after_the_reset(void **state)
+{
+    struct rig rig;
+
+    (void)state;
+    ski_door_hook = NULL;
+    rig_start(&rig, NULL);
+    ski_door_hook = see_queue_ready;
+    assert_int_equal(sk_block_recover(rig.disk, 0), SK_ERR_MALFORMED);
+    rig_expect_state(&rig, SK_BLOCK_STATE_BROKEN);
+    ski_door_hook = NULL;
+    assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
+    rig_expect_works(&rig);
+    rig_stop(&rig);
+    rig_open(&rig, NULL);
+    ski_door_hook = see_queue_ready;
+    assert_int_equal(rig_probe(&rig), SK_ERR_MALFORMED);
+    ski_door_hook = NULL;
+    rig_stop(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_hostile_07__every_load_is_random),
         cmocka_unit_test(test_hostile_07__a_probe_that_reads_random_values),
         cmocka_unit_test(test_hostile_11__the_index_grows_at_each_look),
+        cmocka_unit_test(test_hostile_20__a_queue_in_use_after_the_reset),
     };
 
     return cmocka_run_group_tests_name("hostile_device_hooked", tests, NULL, NULL);
