@@ -193,6 +193,25 @@ static void leave(struct thread_device *device, struct thread_queue *queue)
     (void)pthread_mutex_unlock(&device->lock);
 }
 
+/* The oldest ones, with one used entry for all. */
+static void finish_in_order(struct thread_device *device, struct thread_queue *queue,
+                            uint32_t count)
+{
+    struct thread_request all = queue->hand[count - 1];
+
+    all.chains = count;
+    all.places = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        all.places += queue->hand[i].places;
+        work_on(device, &queue->hand[i]);
+    }
+    queue->hand_count -= count;
+    memmove(queue->hand, queue->hand + count, queue->hand_count * sizeof(queue->hand[0]));
+    if (thread_ring_give(device, queue, &all)) {
+        tell_of_queue(device, queue);
+    }
+}
+
 /* Takes what there is, and finishes some of what it has, in no order. */
 static bool serve(struct thread_device *device, struct thread_queue *queue)
 {
@@ -208,6 +227,10 @@ static bool serve(struct thread_device *device, struct thread_queue *queue)
         thread_ring_ask(device, queue, false);
     }
     count = queue->hand_count == 0 ? 0 : 1 + random_below(device, queue->hand_count);
+    if (count > 0 && (device->features >> SK_VIRTIO_F_IN_ORDER & 1) != 0) {
+        finish_in_order(device, queue, count);
+        return true;
+    }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t chosen = random_below(device, queue->hand_count);
         struct thread_request request = queue->hand[chosen];

@@ -7,7 +7,8 @@
  * ThreadSanitizer sees an order that the driver forgot.  Nothing on a request's
  * way takes a lock.
  *
- * It takes several requests, finishes them in no order, raises one interrupt
+ * It takes several requests, finishes them in no order (with IN_ORDER as they came, some with
+ * one entry), raises one interrupt
  * for all or one for each queue, and goes on with what it took until a reset is
  * acknowledged.
  *
@@ -62,6 +63,7 @@ struct thread_piece {
 struct thread_request {
     uint32_t id;
     uint32_t places; /* in a packed ring */
+    uint32_t chains; /* that its used entry is for: more than 1 only with IN_ORDER */
     uint32_t piece_count;
     struct thread_piece pieces[THREAD_PIECES_MAX];
 };

@@ -64,7 +64,7 @@ static bool take_split(const struct thread_device *device, struct thread_queue *
         return false;
     }
     place = avail[2 + queue->next % queue->layout.size];
-    *out = (struct thread_request){ .id = place, .places = 1 };
+    *out = (struct thread_request){ .id = place, .places = 1, .chains = 1 };
     queue->next++;
     for (bool more = true; more; place = table[place].next) {
         require(place < queue->layout.size);
@@ -99,7 +99,7 @@ static bool take_packed(const struct thread_device *device, struct thread_queue 
     if ((flags & (AVAILABLE | USED)) != (queue->next_wrap ? AVAILABLE : USED)) {
         return false;
     }
-    *out = (struct thread_request){ .places = 0 };
+    *out = (struct thread_request){ .chains = 1 };
     do {
         const struct descriptor *one = &ring[queue->next];
 
@@ -133,18 +133,18 @@ static bool give_split(const struct thread_device *device, struct thread_queue *
     const uint16_t *avail = queue->layout.cpu_driver_area;
     uint16_t *used = queue->layout.cpu_device_area;
     uint32_t *element = (uint32_t *)(void *)(used + 2) + 2u * (queue->used % queue->layout.size);
-    uint16_t event;
+    uint16_t before = queue->used;
 
     element[0] = request->id;
     element[1] = 1;
-    queue->used++;
+    queue->used = (uint16_t)(before + request->chains);
     __atomic_store_n(&used[1], queue->used, __ATOMIC_RELEASE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (!has(device, SK_VIRTIO_F_EVENT_IDX)) {
         return (__atomic_load_n(&avail[0], __ATOMIC_RELAXED) & 1) == 0;
     }
-    event = __atomic_load_n(&avail[2 + queue->layout.size], __ATOMIC_RELAXED);
-    return event == (uint16_t)(queue->used - 1);
+    /* Who sleeps has taken all before, so the wish is for the next entry or was met before. */
+    return __atomic_load_n(&avail[2 + queue->layout.size], __ATOMIC_RELAXED) == before;
 }
 
 static bool give_packed(const struct thread_device *device, struct thread_queue *queue,

@@ -22,6 +22,7 @@
 #define INDIRECT      BIT(SK_VIRTIO_F_INDIRECT_DESC)
 #define EVENT_IDX     BIT(SK_VIRTIO_F_EVENT_IDX)
 #define PACKED        BIT(SK_VIRTIO_F_RING_PACKED)
+#define IN_ORDER      BIT(SK_VIRTIO_F_IN_ORDER)
 #define RING_RESET    BIT(SK_VIRTIO_F_RING_RESET)
 #define MULTI         BIT(SK_VIRTIO_BLK_F_MQ)
 #define SEG_MAX       BIT(SK_VIRTIO_BLK_F_SEG_MAX)
@@ -49,6 +50,9 @@ static const struct {
     { SEG_MAX | PACKED | EVENT_IDX, 29 },
     { SEG_MAX | PACKED | INDIRECT, 3 },
     { SEG_MAX | PACKED | INDIRECT | EVENT_IDX, 7 },
+    { SEG_MAX | IN_ORDER | INDIRECT | EVENT_IDX, 16 },
+    { SEG_MAX | IN_ORDER | PACKED | EVENT_IDX, 31 },
+    { SEG_MAX | IN_ORDER | PACKED | INDIRECT, 13 },
 };
 
 static void every_ring(enum load_wait wait, uint32_t interrupts, uint32_t count)
@@ -324,6 +328,7 @@ static void test_virtio_blk_threads__overdue_while_the_device_answers(void **sta
     (void)state;
     deadlines(SEG_MAX | INDIRECT | EVENT_IDX, 16, 100);
     deadlines(SEG_MAX | PACKED, 31, 100);
+    deadlines(SEG_MAX | IN_ORDER | INDIRECT | EVENT_IDX, 16, 100);
     deadlines(SEG_MAX | RING_RESET, 32, 100);
     deadlines(SEG_MAX | PACKED | INDIRECT | RING_RESET, 13, 100);
 }

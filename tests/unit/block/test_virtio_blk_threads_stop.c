@@ -22,6 +22,7 @@
 #define INDIRECT   BIT(SK_VIRTIO_F_INDIRECT_DESC)
 #define EVENT_IDX  BIT(SK_VIRTIO_F_EVENT_IDX)
 #define PACKED     BIT(SK_VIRTIO_F_RING_PACKED)
+#define IN_ORDER   BIT(SK_VIRTIO_F_IN_ORDER)
 #define RING_RESET BIT(SK_VIRTIO_F_RING_RESET)
 
 #define OWNERS 2u
@@ -132,6 +133,7 @@ static void test_virtio_blk_threads__stopped_by_an_owner_while_others_work(void 
     (void)state;
     stopped_by_owners(SPLIT | INDIRECT | EVENT_IDX, 16, SK_VIRTIO_BLK_RECOVERY_FAIL);
     stopped_by_owners(SPLIT | PACKED, 31, SK_VIRTIO_BLK_RECOVERY_FAIL);
+    stopped_by_owners(SPLIT | PACKED | IN_ORDER, 31, SK_VIRTIO_BLK_RECOVERY_FAIL);
 }
 
 static void test_virtio_blk_threads__resubmitted_after_a_stop(void **state)
@@ -185,6 +187,7 @@ static void test_virtio_blk_threads__one_queue_reset_while_another_works(void **
     one_queue_reset(SPLIT | EVENT_IDX, 32, SK_VIRTIO_BLK_RECOVERY_FAIL);
     one_queue_reset(SPLIT | PACKED | EVENT_IDX, 29, SK_VIRTIO_BLK_RECOVERY_FAIL);
     one_queue_reset(SPLIT | PACKED | INDIRECT, 9, SK_VIRTIO_BLK_RECOVERY_RESUBMIT);
+    one_queue_reset(SPLIT | INDIRECT | IN_ORDER, 16, SK_VIRTIO_BLK_RECOVERY_RESUBMIT);
 }
 
 /* ---- Failed for good ------------------------------------------------------------------------ */
