@@ -473,8 +473,9 @@ SK_MUST_CHECK enum sk_status sk_block_wait_hybrid(struct sk_block_queue *queue, 
  * Lets wait sleep until a quarter of what is at the device is answered, for fewer
  * interrupts and larger batches: no longer than `delay_ns`, and then until the
  * next answer as always.  A device that does not answer that much in this time is
- * tried less and less often.  Takes effect with EVENT_IDX and at least 8 requests at the
- * device.  0: each wait ends with the next answer; this is how a queue begins.
+ * tried less and less often.  Takes effect with EVENT_IDX and at least 64 requests at the
+ * device, and there instead of looking first.  0: each wait ends with the next answer;
+ * this is how a queue begins.
  * Calling: the queue's owner.
  */
 void sk_block_set_gathering(struct sk_block_queue *queue, uint32_t delay_ns);

@@ -11,7 +11,7 @@
 #define LOOKS_PER_CLOCK 16u
 
 /* From how many requests on their answers are gathered, and which part of them. */
-#define GATHER_MIN  8u
+#define GATHER_MIN  64u
 #define GATHER_PART 4u
 
 /* Descriptors that a chain has at least, without a table. */
@@ -184,11 +184,6 @@ static bool gather(struct ski_blk_queue *queue, uint32_t more, uint64_t until_ns
 /* Sleeps until there is something for poll, or `until_ns`. */
 static enum sk_status sleep_until(struct ski_blk_queue *queue, uint64_t until_ns)
 {
-    uint32_t more = more_wanted(queue);
-
-    if (more > 0 && gather(queue, more, until_ns)) {
-        return SK_OK;
-    }
     for (;;) {
         uint32_t seen = queue->interrupts;
         uint64_t time;
@@ -210,15 +205,19 @@ static enum sk_status sleep_until(struct ski_blk_queue *queue, uint64_t until_ns
 enum sk_status ski_blk_wait(struct sk_block_queue *face, uint64_t spin_ns, uint64_t until_ns)
 {
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
-    enum sk_status status;
+    enum sk_status status = SK_OK;
+    uint32_t more;
 
     if (queue->turn == SKI_BLK_POLLING) {
         return SK_ERR_BUSY;
     }
-    if (spin_ns > 0 && spin(queue, spin_ns, until_ns)) {
+    more = more_wanted(queue);
+    if (more == 0 && spin_ns > 0 && spin(queue, spin_ns, until_ns)) {
         return SK_OK;
     }
-    status = sleep_until(queue, until_ns);
+    if (more == 0 || !gather(queue, more, until_ns)) {
+        status = sleep_until(queue, until_ns);
+    }
     if (ski_blk_is_ready(queue)) {
         ski_ring_interrupts_off(&queue->ring);
     }

@@ -332,23 +332,23 @@ static void test_virtio_blk_interrupts_off__past_the_wrap_of_the_index(void **st
 
 /* ---- Gathering --------------------------------------------------------------------------- */
 
-#define GATHER_COUNT 16u
+#define GATHER_COUNT 64u
 #define GATHER_NS    40000u
 
-/* How many answers a wait is for, with 16 requests at the device. */
+/* How many answers a wait is for, with 64 requests at the device. */
 static const struct {
     uint64_t shape;
     unsigned answers;
 } gathering[] = {
     { 0, 1 }, /* cannot say when */
-    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX), 4 },
-    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC), 4 },
+    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX), 16 },
+    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC), 16 },
     { SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED), 1 },
     /* Chains are longer than the shortest: fewer of them reach the place. */
-    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX), 3 },
+    { SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX), 11 },
     { SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) |
           SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC),
-      4 },
+      16 },
 };
 
 static struct blk_rig_request gathered[GATHER_COUNT];
@@ -362,6 +362,7 @@ static void start_gathering(uint64_t shape, unsigned count)
     config.features |= shape;
     config.deferred = true;
     options.segment_count = 1;
+    options.queue_size = 256;
     blk_rig_start(&rig, &config, &options);
     sk_block_set_gathering(rig.queue, GATHER_NS);
     for (unsigned i = 0; i < count; i++) {
@@ -427,10 +428,21 @@ static void test_virtio_blk_gather__across_the_end_of_the_ring(void **state)
     }
 }
 
+static void test_virtio_blk_gather__instead_of_looking_first(void **state)
+{
+    (void)state;
+    start_gathering(gathering[1].shape, GATHER_COUNT);
+    rig.env.on_wait = finish_one;
+    assert_int_equal(sk_block_wait_hybrid(rig.queue, SPIN_NS, UINT64_MAX), SK_OK);
+    assert_int_equal(rig.env.waits, 16);
+    assert_int_equal(rig.queue->statistics.spins, 0);
+    finish_gathering();
+}
+
 static void test_virtio_blk_gather__few_requests_are_not_waited_for(void **state)
 {
     (void)state;
-    start_gathering(gathering[1].shape, 7);
+    start_gathering(gathering[1].shape, 63);
     expect_answers(1);
     finish_gathering();
     start_gathering(gathering[1].shape, GATHER_COUNT);
@@ -447,11 +459,11 @@ static void test_virtio_blk_gather__what_is_there_already_is_not_slept_for(void 
         uint32_t completed;
 
         start_gathering(gathering[i].shape, GATHER_COUNT);
-        (void)fake_device_run(rig.fake, 5);
+        (void)fake_device_run(rig.fake, 17);
         assert_int_equal(sk_block_wait(rig.queue, UINT64_MAX), SK_OK);
         assert_int_equal(rig.env.waits, 0);
         assert_int_equal(sk_block_poll(rig.queue, 0, &completed), SK_OK);
-        assert_int_equal(completed, 5);
+        assert_int_equal(completed, 17);
         finish_gathering();
     }
 }
@@ -500,8 +512,7 @@ static void test_virtio_blk_gather__in_vain_is_not_repeated(void **state)
             oldest = (oldest + 1) % GATHER_COUNT;
         }
     }
-    expect_answers(4); /* in time again */
-    expect_answers(3); /* of 12 */
+    expect_answers(16); /* in time again */
     finish_gathering();
 }
 
@@ -518,6 +529,7 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_wait_hybrid__stops_looking_for_what_takes_long),
         cmocka_unit_test(test_virtio_blk_gather__one_interrupt_for_a_quarter),
         cmocka_unit_test(test_virtio_blk_gather__across_the_end_of_the_ring),
+        cmocka_unit_test(test_virtio_blk_gather__instead_of_looking_first),
         cmocka_unit_test(test_virtio_blk_gather__few_requests_are_not_waited_for),
         cmocka_unit_test(test_virtio_blk_gather__what_is_there_already_is_not_slept_for),
         cmocka_unit_test(test_virtio_blk_gather__ends_in_time),
