@@ -31,13 +31,13 @@ def test_bench__polling(folder):
 
 
 def test_bench__polling_before_it_sleeps(folder):
-    """With time enough to poll it hardly sleeps, with none it always does."""
+    """With time enough to poll it hardly sleeps; with none it sleeps, and soon leaves polling alone."""
     run = measures(folder, "read 4096 4 60 requests=1000 hybrid spin=1000000")
     assert counter(run, "spins that were enough") > 0.9 * counter(run, "spins") > 0
     run.has(r"^bench: .*, hybrid, 60 s, spin 1000000 us, at most 1000 requests$")
     run = measures(folder, "read 4096 1 60 requests=300 hybrid spin=1")
     assert counter(run, "waits") > 0 and counter(run, "interrupts") > 0
-    assert counter(run, "spins") >= 300
+    assert 0 < counter(run, "spins") < 100
 
 
 def test_bench__one_at_a_time(folder):
