@@ -135,7 +135,7 @@ static uint32_t more_wanted(struct ski_blk_queue *queue)
     uint32_t at_device = queue->depth - queue->free_count;
 
     if (queue->queue.gather_ns == 0 || at_device < GATHER_MIN ||
-        !ski_ring_has_event_index(&queue->ring)) {
+        queue->blk->interrupt_count == 0 || !ski_ring_has_event_index(&queue->ring)) {
         return 0;
     }
     if (queue->single > 0) {
@@ -145,14 +145,20 @@ static uint32_t more_wanted(struct ski_blk_queue *queue)
     return at_device / GATHER_PART - 1;
 }
 
-/* Rests until an interrupt; false: none came by `until_ns`. */
+/* Rests until an interrupt that means this queue; false: none came by `until_ns`. */
 static bool rest_until(struct ski_blk_queue *queue, uint32_t seen, uint64_t until_ns)
 {
-    while (!has_work(queue) && queue->interrupts == seen) {
+    while (!has_work(queue)) {
+        uint32_t interrupts = queue->interrupts;
+
+        if (interrupts != seen && ski_ring_has_used(&queue->ring)) {
+            return true;
+        }
         if (ski_blk_now(queue) >= until_ns) {
             return false;
         }
         queue->queue.statistics.waits++;
+        seen = interrupts;
         rest(queue, seen, until_ns);
     }
     return true;

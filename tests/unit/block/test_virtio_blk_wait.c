@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "block/virtio_blk.h"
 #include "support/blk_rig.h"
 
 #define SPIN_NS 20000u
@@ -439,6 +440,30 @@ static void test_virtio_blk_gather__instead_of_looking_first(void **state)
     finish_gathering();
 }
 
+/* Wakes without an answer, as a queue does that shares the interrupt, and answers then. */
+static void disturb(void *context)
+{
+    if (rig.env.waits % 2 == 1) {
+        SK_CONTAINER_OF(rig.queue, struct ski_blk_queue, queue)->interrupts++;
+    } else {
+        (void)fake_device_run(context, 1);
+    }
+}
+
+static void test_virtio_blk_gather__goes_on_after_an_interrupt_of_another(void **state)
+{
+    uint32_t completed;
+
+    (void)state;
+    start_gathering(gathering[1].shape, GATHER_COUNT);
+    rig.env.on_wait = disturb;
+    assert_int_equal(sk_block_wait(rig.queue, UINT64_MAX), SK_OK);
+    assert_int_equal(rig.env.waits, 3); /* what was answered when it woke is taken */
+    assert_int_equal(sk_block_poll(rig.queue, 0, &completed), SK_OK);
+    assert_int_equal(completed, 1);
+    finish_gathering();
+}
+
 static void test_virtio_blk_gather__few_requests_are_not_waited_for(void **state)
 {
     (void)state;
@@ -530,6 +555,7 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_gather__one_interrupt_for_a_quarter),
         cmocka_unit_test(test_virtio_blk_gather__across_the_end_of_the_ring),
         cmocka_unit_test(test_virtio_blk_gather__instead_of_looking_first),
+        cmocka_unit_test(test_virtio_blk_gather__goes_on_after_an_interrupt_of_another),
         cmocka_unit_test(test_virtio_blk_gather__few_requests_are_not_waited_for),
         cmocka_unit_test(test_virtio_blk_gather__what_is_there_already_is_not_slept_for),
         cmocka_unit_test(test_virtio_blk_gather__ends_in_time),
