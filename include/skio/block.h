@@ -523,9 +523,8 @@ SK_MUST_CHECK enum sk_status sk_block_reset_queue(struct sk_block_queue *queue);
  * Stops the device, as a fault would: a reset, and every request at the device
  * completes with `reason` (an error) at the next poll of its queue, or with
  * SK_ERR_IN_DOUBT if the device does not stop.  Nothing happens if it is
- * stopped already.  Any queue's owner may call it.  It wakes no other owner:
- * one that sleeps finds out when something else wakes it, or (with requests at
- * the device) after a quarter of the driver's timeout.
+ * stopped already.  Any queue's owner may call it.  Owners
+ * that sleep are woken, if the platform can (`wake`).
  */
 void sk_block_stop(struct sk_block_device *device, enum sk_status reason);
 

@@ -120,6 +120,13 @@ void thread_device_raise(struct thread_device *device, uint32_t index)
     }
 }
 
+void thread_device_wake(struct thread_device *device, uint32_t line, const sk_atomic_u32 *word)
+{
+    (void)atomic_fetch_add_explicit(&device->lines[line].raised, 1, memory_order_relaxed);
+    wake(&device->lines[line].raised);
+    wake(word);
+}
+
 static void tell_of_queue(struct thread_device *device, const struct thread_queue *queue)
 {
     (void)atomic_fetch_or_explicit(&device->causes, SK_VIRTIO_INTERRUPT_QUEUE,

@@ -125,6 +125,9 @@ void thread_device_stop(struct thread_device *device);
 /* Any thread: raises a line; nothing happens if nobody handles it. */
 void thread_device_raise(struct thread_device *device, uint32_t line);
 
+/* Any thread: wakes those who sleep on a word, and those on the line, as if it had been raised. */
+void thread_device_wake(struct thread_device *device, uint32_t line, const sk_atomic_u32 *word);
+
 /* Attaches a handler, or with NULL detaches it, and waits until it has returned. */
 void thread_device_handle(struct thread_device *device, uint32_t line,
                           void (*handler)(void *argument), void *argument);

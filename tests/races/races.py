@@ -193,15 +193,22 @@ def test_threads__two_that_control_at_a_time_are_seen(build):
 
 def test_threads__a_state_that_acquires_nothing_is_seen(build):
     acquire, relaxed = "memory_order_acquire", "memory_order_relaxed"
-    return planted(build, STOP, "*while_others_work", RACE,
+    return planted(build, STOP, "*while_others_poll", RACE,
                    (BLOCK + "virtio_blk_rest.c", "ski_blk_poll_status", acquire, relaxed),
-                   (BLOCK + "virtio_blk_slot.h", "ski_blk_is_ready", acquire, relaxed))
+                   (BLOCK + "virtio_blk_slot.h", "ski_blk_is_ready", acquire, relaxed),
+                   (BLOCK + "virtio_blk_queue.c", "state_of", acquire, relaxed))
 
 
 def test_threads__a_reset_that_is_not_waited_for_is_seen(build):
     return planted(build, STOP, "*while_others_work", WRONG,
                    ("src/virtio/device.c", "ski_virtio_device_reset", "|| value == 0",
                     "|| value < UINT32_MAX"))
+
+
+def test_threads__a_stop_that_wakes_nobody_is_seen(build):
+    return planted(build, STOP, "*while_others_work", WRONG,
+                   (BLOCK + "virtio_blk_interrupt.c", "ski_blk_wake_all", "i < blk->queue_count",
+                    "i < 0 * blk->queue_count"))
 
 
 def test_threads__a_queue_reset_that_is_not_done_is_seen(build):

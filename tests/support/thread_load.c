@@ -47,6 +47,14 @@ static void wait_for(void *context, const sk_atomic_u32 *word, uint32_t seen, ui
     }
 }
 
+/* Those who wait for the word, and those who armed and sleep on the line itself. */
+static void wake(void *context, const struct sk_interrupt *interrupt, const sk_atomic_u32 *word)
+{
+    struct thread_rig *rig = context;
+
+    thread_device_wake(&rig->device, interrupt->cells[0], word);
+}
+
 static void write_log(void *context, enum sk_log_level level, const char *line)
 {
     struct thread_rig *rig = context;
@@ -106,6 +114,7 @@ static void start_device(struct thread_rig *rig, const struct thread_rig_options
                                           .log = &rig->log,
                                           .now_ns = now_ns,
                                           .wait = wait_for,
+                                          .wake = wake,
                                           .attach_interrupt = attach_interrupt,
                                           .detach_interrupt = detach_interrupt };
     thread_device_start(&rig->device, &config, &rig->platform);
@@ -322,22 +331,14 @@ static void arm(struct thread_load *load)
     enum sk_status status = sk_block_arm(load->queue);
 
     if (status == SK_OK) {
-        uint64_t until = thread_device_now() + (load->nap_ns != 0 ? load->nap_ns : patience_ns());
-
-        require(thread_device_sleep(device, word, seen, until) || load->nap_ns != 0);
+        require(thread_device_sleep(device, word, seen, thread_device_now() + patience_ns()));
     } else {
         require(status == SK_ERR_AGAIN || status == SK_ERR_BROKEN || status == SK_ERR_GONE);
     }
 }
 
-static void expect_woken(const struct thread_load *load, enum sk_status status)
-{
-    require(status == SK_OK || (status == SK_ERR_TIMEOUT && load->nap_ns != 0));
-}
-
 static void rest(struct thread_load *load)
 {
-    uint64_t until = load->nap_ns == 0 ? UINT64_MAX : thread_device_now() + load->nap_ns;
     enum load_wait wait = load->wait;
 
     if (wait == LOAD_WAITS_SOMEHOW) {
@@ -345,10 +346,10 @@ static void rest(struct thread_load *load)
     }
     switch (wait) {
     case LOAD_WAITS:
-        expect_woken(load, sk_block_wait(load->queue, until));
+        require_equal(sk_block_wait(load->queue, UINT64_MAX), SK_OK);
         break;
     case LOAD_WAITS_HYBRID:
-        expect_woken(load, sk_block_wait_hybrid(load->queue, HYBRID_NS, until));
+        require_equal(sk_block_wait_hybrid(load->queue, HYBRID_NS, UINT64_MAX), SK_OK);
         break;
     case LOAD_ARMS:
         arm(load);

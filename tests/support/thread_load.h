@@ -75,7 +75,6 @@ struct thread_load {
     uint32_t cancel_each; /* every Nth request is canceled at once; 0: none */
     uint32_t call_after;  /* when so many of a run are finished `call` is called; 0: never */
     void (*call)(struct thread_load *load);
-    uint64_t nap_ns;      /* looks again after so long, for what wakes nobody; 0: sleeps on */
     bool keeps;           /* requests wait for a recovery: a run ends with some of them out */
     uint64_t random;
     struct load_slot slots[LOAD_SLOTS];

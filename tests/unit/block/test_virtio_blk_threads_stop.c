@@ -3,7 +3,7 @@
  * One owner, or what its device does, stops the device while others are at
  * work on other queues, and the device in its own thread goes on until its
  * reset is acknowledged: nobody's memory is given back while it may still
- * write, whoever stops learns from nobody else, and all go on afterwards.
+ * write, those who sleep are woken, and all go on afterwards.
  */
 #define _XOPEN_SOURCE 700 /* barriers */
 #include <pthread.h>
@@ -27,9 +27,6 @@
 
 #define OWNERS 2u
 
-/* A stop by another owner wakes nobody who sleeps. */
-#define NAP_NS UINT64_C(5000000)
-
 static struct thread_rig rig;
 static struct thread_load loads[OWNERS];
 static pthread_barrier_t barrier;
@@ -48,7 +45,6 @@ static void start(uint64_t features, uint32_t queue_size, enum sk_virtio_blk_rec
     thread_rig_start_near_wrap(&rig);
     for (uint32_t i = 0; i < OWNERS; i++) {
         thread_load_init(&loads[i], &rig, i, LOAD_WAITS_SOMEHOW);
-        loads[i].nap_ns = NAP_NS;
         loads[i].keeps = recovery == SK_VIRTIO_BLK_RECOVERY_RESUBMIT;
     }
     require_equal(pthread_barrier_init(&barrier, NULL, OWNERS), 0);
@@ -109,11 +105,14 @@ static void *stop_and_recover(void *argument)
     return NULL;
 }
 
-static void stopped_by_owners(uint64_t features, uint32_t queue_size,
+static void stopped_by_owners(uint64_t features, uint32_t queue_size, enum load_wait wait,
                               enum sk_virtio_blk_recovery recovery)
 {
     start(features, queue_size, recovery);
     rounds = 30;
+    for (uint32_t i = 0; i < OWNERS; i++) {
+        loads[i].wait = wait;
+    }
     run_owners(stop_and_recover);
     for (uint32_t i = 0; i < OWNERS; i++) {
         uint32_t lost = loads[i].ended[SK_ERR_TIMEOUT];
@@ -131,16 +130,26 @@ static void stopped_by_owners(uint64_t features, uint32_t queue_size,
 static void test_virtio_blk_threads__stopped_by_an_owner_while_others_work(void **state)
 {
     (void)state;
-    stopped_by_owners(SPLIT | INDIRECT | EVENT_IDX, 16, SK_VIRTIO_BLK_RECOVERY_FAIL);
-    stopped_by_owners(SPLIT | PACKED, 31, SK_VIRTIO_BLK_RECOVERY_FAIL);
-    stopped_by_owners(SPLIT | PACKED | IN_ORDER, 31, SK_VIRTIO_BLK_RECOVERY_FAIL);
+    stopped_by_owners(SPLIT | INDIRECT | EVENT_IDX, 16, LOAD_WAITS_SOMEHOW,
+                      SK_VIRTIO_BLK_RECOVERY_FAIL);
+    stopped_by_owners(SPLIT | PACKED, 31, LOAD_WAITS_SOMEHOW, SK_VIRTIO_BLK_RECOVERY_FAIL);
+    stopped_by_owners(SPLIT | PACKED | IN_ORDER, 31, LOAD_WAITS_SOMEHOW,
+                      SK_VIRTIO_BLK_RECOVERY_FAIL);
+}
+
+static void test_virtio_blk_threads__stopped_by_an_owner_while_others_poll(void **state)
+{
+    (void)state;
+    stopped_by_owners(SPLIT, 32, LOAD_POLLS, SK_VIRTIO_BLK_RECOVERY_FAIL);
+    stopped_by_owners(SPLIT | PACKED | EVENT_IDX, 29, LOAD_POLLS, SK_VIRTIO_BLK_RECOVERY_FAIL);
 }
 
 static void test_virtio_blk_threads__resubmitted_after_a_stop(void **state)
 {
     (void)state;
-    stopped_by_owners(SPLIT, 32, SK_VIRTIO_BLK_RECOVERY_RESUBMIT);
-    stopped_by_owners(SPLIT | PACKED | INDIRECT | EVENT_IDX, 5, SK_VIRTIO_BLK_RECOVERY_RESUBMIT);
+    stopped_by_owners(SPLIT, 32, LOAD_WAITS_SOMEHOW, SK_VIRTIO_BLK_RECOVERY_RESUBMIT);
+    stopped_by_owners(SPLIT | PACKED | INDIRECT | EVENT_IDX, 5, LOAD_WAITS_SOMEHOW,
+                      SK_VIRTIO_BLK_RECOVERY_RESUBMIT);
 }
 
 /* ---- One queue reset ------------------------------------------------------------------------ */
@@ -274,6 +283,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_virtio_blk_threads__stopped_by_an_owner_while_others_work),
+        cmocka_unit_test(test_virtio_blk_threads__stopped_by_an_owner_while_others_poll),
         cmocka_unit_test(test_virtio_blk_threads__resubmitted_after_a_stop),
         cmocka_unit_test(test_virtio_blk_threads__one_queue_reset_while_another_works),
         cmocka_unit_test(test_virtio_blk_threads__failure_for_good_is_seen_by_all),
