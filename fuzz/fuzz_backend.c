@@ -244,6 +244,7 @@ static void start(void)
     features |= packed ? SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED) : 0;
     features |= (kind & 2) != 0 ? SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC) : 0;
     features |= (kind & 4) != 0 ? SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX) : 0;
+    features |= (kind & 32) != 0 ? SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER) : 0;
     protocol = SK_VIRTIO_FEATURE(SKI_VHOST_USER_PROTOCOL_MQ) |
                SK_VIRTIO_FEATURE(SKI_VHOST_USER_PROTOCOL_REPLY_ACK) |
                SK_VIRTIO_FEATURE(SKI_VHOST_USER_PROTOCOL_CONFIG) |

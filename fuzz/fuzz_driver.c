@@ -116,7 +116,7 @@ static void set_up_device(void)
 {
     uint8_t kind = input_byte(&input);
     struct fast_device_config config = {
-        .features = input_number(&input, 6) & ~SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER),
+        .features = input_number(&input, 6),
         .capacity_sectors = 1000,
         .queue_count = 1 + (kind & 1),
         .queue_size_max = 1 + input_below(&input, 40),
