@@ -21,6 +21,7 @@
 #define INDIRECT SK_VIRTIO_FEATURE(SK_VIRTIO_F_INDIRECT_DESC)
 #define EVENT    SK_VIRTIO_FEATURE(SK_VIRTIO_F_EVENT_IDX)
 #define PACKED   SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED)
+#define IN_ORDER SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER)
 
 struct mode {
     const char *name;
@@ -35,6 +36,7 @@ static const struct mode modes[] = {
     { "packed", PACKED, false },
     { "packed-indirect", PACKED | INDIRECT, false },
     { "as-virtio_blk", INDIRECT | EVENT, true },
+    { "in-order", INDIRECT | EVENT | IN_ORDER, true }, /* where only skio takes it */
 };
 
 #define MODE_COUNT (sizeof(modes) / sizeof(modes[0]))
@@ -83,7 +85,7 @@ static void start_peer(const struct mode *mode)
         .interrupt = mode->interrupts ? interrupt : NULL,
     };
     const struct linux_ring_config config = {
-        .features = mode->features | SK_VIRTIO_FEATURE(SK_VIRTIO_F_VERSION_1),
+        .features = (mode->features & ~IN_ORDER) | SK_VIRTIO_FEATURE(SK_VIRTIO_F_VERSION_1),
         .queue_size = QUEUE_SIZE,
         .interrupts = mode->interrupts,
         .notify = notify,

@@ -270,10 +270,11 @@ static void test_virtio_blk_threads__configuration_changes(void **state)
 static void test_virtio_blk_threads__canceled_while_the_device_works(void **state)
 {
     static struct thread_load load;
-    static const uint64_t kinds[] = { SEG_MAX, SEG_MAX | PACKED | INDIRECT };
+    static const uint64_t kinds[] = { SEG_MAX, SEG_MAX | PACKED | INDIRECT,
+                                      SEG_MAX | INDIRECT | IN_ORDER };
 
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         struct thread_rig_options options = { .features = kinds[i], .queues = 1,
                                               .queue_size = 8, .interrupts = 1 };
 
