@@ -56,8 +56,9 @@ enum sk_virtio_blk_recovery {
 struct sk_virtio_blk_options {
     uint32_t queue_count;   /* wanted; 1 to SK_VIRTIO_BLK_QUEUES_MAX; the device may have fewer */
     uint32_t queue_size;    /* wanted ring entries, SK_VIRTIO_BLK_QUEUE_SIZE_MIN to 32768; the device
-                             * may have fewer; a split ring has the next lower power of two.  A
-                             * queue of 2 works with INDIRECT_DESC only */
+                             * may have fewer.  A split ring has the next lower power of two, and at
+                             * least 4: none has chains longer than itself.  A packed one of 2 works
+                             * with INDIRECT_DESC only */
     uint32_t segment_count; /* most data segments of one request to the device, 1 to 254; requests
                              * with more are split; also bounded by the device's seg_max */
     uint64_t features;      /* wanted, as masks; VERSION_1 and ACCESS_PLATFORM are taken whenever offered */

@@ -10,6 +10,12 @@
 /* Parts of a queue's memory begin at multiples of this; what a legacy ring needs. */
 #define QUEUE_ALIGNMENT 4096u
 
+/*
+ * The smallest split ring that a request fits in.  It has three descriptors, no
+ * chain has more than its ring, even in a table (2.7.5.3.1), and 3 is no size.
+ */
+#define SPLIT_MIN 4u
+
 /* One page at the end of the I/O buffer for the driver's own requests. */
 #define SCRATCH_BYTES 4096u
 
@@ -71,28 +77,35 @@ static uint64_t private_queue_bytes(uint32_t size)
            align_up((uint64_t)size * sizeof(uint16_t), PRIVATE_ALIGNMENT);
 }
 
+/* Room for the ring that a device with split ones gets. */
+static uint32_t entries_wanted(const struct sk_virtio_blk_options *options)
+{
+    return options->queue_size < SPLIT_MIN ? SPLIT_MIN : options->queue_size;
+}
+
 void ski_blk_memory_for(const struct sk_virtio_blk_options *options,
                         struct ski_blk_memory *out_memory)
 {
     struct queue_layout layout;
     uint64_t count = options->queue_count;
 
-    lay_out_queue(options->queue_size, options->segment_count, QUEUE_ALIGNMENT, &layout);
+    lay_out_queue(entries_wanted(options), options->segment_count, QUEUE_ALIGNMENT, &layout);
     out_memory->queue_bytes = layout.bytes;
     out_memory->buffer_bytes = count * layout.bytes + SCRATCH_BYTES;
     out_memory->private_bytes = align_up(count * sizeof(struct ski_blk_queue), PRIVATE_ALIGNMENT) +
                                 align_up(count * sizeof(struct sk_block_queue *),
                                          PRIVATE_ALIGNMENT) +
-                                count * private_queue_bytes(options->queue_size);
+                                count * private_queue_bytes(entries_wanted(options));
 }
 
-/* The largest size that neither the options nor the device exceed; a power of two if split. */
+/* The largest size that neither the options nor the device exceed; split: a power of two. */
 static uint32_t choose_size(const struct ski_blk *blk, uint32_t max)
 {
-    uint32_t size = blk->options.queue_size < max ? blk->options.queue_size : max;
+    bool packed = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_RING_PACKED);
+    uint32_t size = packed ? blk->options.queue_size : entries_wanted(&blk->options);
 
-    while (!ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_RING_PACKED) &&
-           !sk_checked_is_power_of_two(size)) {
+    size = size < max ? size : max;
+    while (!packed && !sk_checked_is_power_of_two(size)) {
         size &= size - 1; /* without its lowest bit */
     }
     return size;
@@ -104,11 +117,12 @@ static enum sk_status choose_chains(struct ski_blk_queue *queue, const struct sk
 {
     struct ski_blk *blk = queue->blk;
     uint32_t segments = info->segment_count_max;
-    uint32_t longest = size < 3 ? 0 : size - SKI_BLK_CHAIN_FIXED; /* 2.7.5: chain <= queue size */
+    uint32_t longest = size < 3 ? 0 : size - SKI_BLK_CHAIN_FIXED; /* 2.7.5.3.1, 2.8.17 */
 
     queue->indirect = ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_INDIRECT_DESC);
-    if (queue->indirect && size == 2) {
-        longest = 1; /* no request is shorter: devices that offer such a queue take its table */
+    if (queue->indirect && size == 2 &&
+        ski_virtio_device_has(&blk->virtio, SK_VIRTIO_F_RING_PACKED)) {
+        longest = 1; /* 2.8.19: the device alone limits tables, and no request is shorter */
     }
     if (!queue->indirect && segments > 1) {
         /* Several requests in flight are worth more than long ones. */
@@ -195,7 +209,7 @@ static void place_queue(struct ski_blk_queue *queue, uint32_t size)
 /* The private arrays, sized for the largest ring the options allow. */
 void ski_blk_place(struct ski_blk *blk)
 {
-    uint32_t size = blk->options.queue_size;
+    uint32_t size = entries_wanted(&blk->options);
     uint8_t *at = (uint8_t *)blk + align_up(sizeof(*blk), PRIVATE_ALIGNMENT);
 
     blk->queues = (struct ski_blk_queue *)(void *)at;

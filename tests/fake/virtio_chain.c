@@ -68,16 +68,6 @@ static void refuse(struct walk *walk, const char *what, uint32_t number)
     fake_chain_refuse(walk->fake, walk->request, what, number);
 }
 
-/*
- * Chains are no longer than the queue.  In a queue of two entries no request of
- * a block device would fit then: it takes the shortest table there is, as
- * devices do that offer such queues.
- */
-static uint32_t longest(const struct walk *walk)
-{
-    return walk->queue->size == 2 ? 3 : walk->queue->size;
-}
-
 static bool take_descriptor(struct walk *walk, uint32_t index, struct descriptor *out)
 {
     uint8_t *at = walk->table + (size_t)index * 16;
@@ -86,7 +76,7 @@ static bool take_descriptor(struct walk *walk, uint32_t index, struct descriptor
         refuse(walk, "index beyond the table", index);
         return false;
     }
-    if (++walk->length > longest(walk) + (walk->queue->size == 2)) {
+    if (++walk->length > walk->queue->size) { /* 2.7.5.3.1, in a table too */
         refuse(walk, "longer than the queue", walk->length);
         return false;
     }
@@ -120,7 +110,7 @@ static bool enter_indirect(struct walk *walk, const struct descriptor *descripto
         refuse(walk, "indirect with next", descriptor->flags);
     } else if (descriptor->bytes == 0 || descriptor->bytes % 16 != 0) {
         refuse(walk, "indirect table's length", descriptor->bytes);
-    } else if (descriptor->bytes / 16 > longest(walk)) {
+    } else if (descriptor->bytes / 16 > walk->queue->size) {
         refuse(walk, "indirect table longer than the queue", descriptor->bytes / 16);
     } else {
         walk->table =

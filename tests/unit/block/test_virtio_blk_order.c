@@ -301,7 +301,9 @@ static void test_virtio_blk_order__anything_at_any_time_in_rings_of_any_size(voi
     printf("seed %" PRIu64 "\n", seed);
     for (size_t shape = 0; shape < SHAPES; shape++) {
         for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-            mix(shape, sizes[i], 1500);
+            if (is_packed(shape) || sizes[i] >= 4) { /* no request fits in a shorter split ring */
+                mix(shape, sizes[i], 1500);
+            }
         }
     }
 }
