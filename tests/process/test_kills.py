@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from process import SKBLK, TIMEOUT, connects, main, serve, wait_for
+from process import SKBLK, TIMEOUT, connects, main, serve, starts, wait_for
 
 MIB = 1 << 20
 KILLS = int(os.environ.get("SKIO_KILLS", "100"))
@@ -50,11 +50,12 @@ def test_daemon__that_remembers_nothing_is_waited_for(bench):
                            "60s", "--timeout", "60s", "--json", "--yes-overwrite"],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as load:
         for _ in range(5):
-            time.sleep(0.3)
+            time.sleep(0.3)  # so that something is answered: who is there at four ends is given up
             assert load.poll() is None, load.communicate()
             daemon.kill()
             path.unlink(missing_ok=True)
             daemon.start()
+            starts(daemon, path)
         wait_for(lambda: connects(path), "the last one listening")
         time.sleep(0.5)
         load.send_signal(signal.SIGINT)

@@ -205,6 +205,17 @@ static bool goes_on(const struct verify *verify)
            !skblk_is_interrupted();
 }
 
+/*
+ * A wait may notice that the device stopped: what was submitted then would be
+ * refused.  The next poll says so, and has it brought back.
+ */
+static bool may_submit(const struct verify *verify)
+{
+    return verify->idle_count > 0 &&
+           (!verify->call->settings.resubmit ||
+            sk_block_get_state(verify->disk.device) == SK_BLOCK_STATE_READY);
+}
+
 static void settle(struct verify *verify)
 {
     while (verify->in_flight > 0) {
@@ -222,10 +233,12 @@ static void pass(struct verify *verify, bool writes, const char *what)
 
     skblk_progress_start(&progress, verify->call, what, verify->block_count * bytes);
     for (uint64_t block = 0; block < verify->block_count && goes_on(verify); block++) {
-        while (verify->idle_count == 0) {
+        while (!may_submit(verify) && goes_on(verify)) {
             await(verify);
         }
-        submit(verify, block, writes);
+        if (goes_on(verify)) {
+            submit(verify, block, writes);
+        }
         skblk_progress_update(&progress, block * bytes);
     }
     settle(verify);
@@ -240,7 +253,7 @@ static void stress(struct verify *verify)
 
     skblk_progress_start(&progress, verify->call, "stress", 0);
     while (goes_on(verify) && skblk_now_ns() < end_ns) {
-        while (verify->idle_count > 0) {
+        while (may_submit(verify)) {
             uint64_t block = skblk_random_below(&verify->random, verify->block_count);
 
             if (verify->blocks[block].is_busy) {
