@@ -189,6 +189,9 @@ uint8_t ski_backend_store_discard(struct ski_backend_store *store, uint64_t offs
                                     (off_t)offset, (off_t)bytes) == 0) {
         return SKI_BACKEND_OK;
     }
+    if (store->is_device && errno == EINVAL) {
+        return SKI_BACKEND_OK; /* no whole blocks of the device: a discard may do nothing */
+    }
     return errno == EOPNOTSUPP ? SKI_BACKEND_UNSUPP : SKI_BACKEND_IOERR;
 }
 
