@@ -351,37 +351,45 @@ SKI_INLINE bool end_simple(struct ski_blk_queue *queue, uint32_t id,
     return true;
 }
 
+/* What a poll knows of the answers that it takes. */
+struct answers {
+    uint32_t pending; /* of a split ring: those that are there */
+    uint32_t batch;   /* IN_ORDER: of those that the last used entry speaks of */
+};
+
 /* True if there is another answer, as far as a ring tells; a split one told how many before. */
-SKI_INLINE bool is_more(const struct ski_blk_queue *queue, bool packed, bool in_order)
+SKI_INLINE bool is_more(const struct ski_blk_queue *queue, const struct answers *answers,
+                        bool packed, bool in_order)
 {
-    return !packed || (in_order && queue->ring.batch != 0) ||
+    return !packed || (in_order && answers->batch != 0) ||
            ski_ring_packed_is_used(&queue->ring.packed);
 }
 
 /*
  * How many answers to take: of a split ring as many as there are, up to
  * `budget`; of a packed one, which tells only whether there is one, up to
- * `budget`.  0: none, or *out_odd says why.  *out_pending: those of a split ring.
+ * `budget`.  0: none, or *out_odd says why.
  */
-SKI_INLINE uint32_t look(const struct ski_blk_queue *queue, uint32_t budget, bool packed,
-                         bool in_order, uint32_t *out_pending, struct ski_blk_odd *out_odd)
+SKI_INLINE uint32_t look(const struct ski_blk_queue *queue, uint32_t budget,
+                         struct answers *answers, struct ski_blk_odd *out_odd, bool packed,
+                         bool in_order)
 {
     uint16_t pending;
 
     if (packed) {
-        return !is_more(queue, true, in_order) ? 0 : budget == 0 ? UINT32_MAX : budget;
+        return !is_more(queue, answers, true, in_order) ? 0 : budget == 0 ? UINT32_MAX : budget;
     }
     if (ski_ring_split_pending(&queue->ring.split, &pending) != SK_OK) {
         *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_INDEX, pending };
         return 0;
     }
-    *out_pending = pending;
+    answers->pending = pending;
     return SKI_RARELY(budget - 1 < pending) ? budget : pending; /* 0: all */
 }
 
 /* Takes the answer of the slot that the device names.  False: it is something odd. */
-SKI_INLINE bool take_any(struct ski_blk_queue *queue, bool packed,
-                         struct sk_block_request **out_request, struct ski_blk_odd *out_odd)
+SKI_INLINE bool take_any(struct ski_blk_queue *queue, struct sk_block_request **out_request,
+                         struct ski_blk_odd *out_odd, bool packed)
 {
     uint32_t id = packed ? ski_ring_packed_id(&queue->ring.packed)
                          : ski_ring_split_take(&queue->ring.split);
@@ -395,18 +403,20 @@ SKI_INLINE bool take_any(struct ski_blk_queue *queue, bool packed,
     return true;
 }
 
-/* IN_ORDER: the oldest slot's.  A used entry speaks of a batch, of up to `most`. */
-SKI_INLINE bool take_oldest(struct ski_blk_queue *queue, uint32_t most, bool packed,
-                            struct sk_block_request **out_request, struct ski_blk_odd *out_odd)
+/* IN_ORDER: the oldest slot's.  A used entry speaks of a batch. */
+SKI_INLINE bool take_oldest(struct ski_blk_queue *queue, struct answers *answers,
+                            struct sk_block_request **out_request, struct ski_blk_odd *out_odd,
+                            bool packed)
 {
     uint32_t oldest = ski_blk_oldest_slot(queue, packed);
 
-    if (queue->ring.batch == 0) {
+    if (answers->batch == 0) {
+        uint32_t most = packed ? queue->depth - queue->free_count : answers->pending;
         uint32_t id = packed ? ski_ring_packed_id(&queue->ring.packed)
                              : ski_ring_split_id(&queue->ring.split);
 
-        queue->ring.batch = ski_blk_batch_to(queue, id, most, packed);
-        if (SKI_RARELY(queue->ring.batch == 0)) {
+        answers->batch = ski_blk_batch_to(queue, id, most, packed);
+        if (SKI_RARELY(answers->batch == 0)) {
             *out_odd = (struct ski_blk_odd){ SKI_BLK_ODD_BATCH, id };
             return false;
         }
@@ -414,7 +424,8 @@ SKI_INLINE bool take_oldest(struct ski_blk_queue *queue, uint32_t most, bool pac
     if (!end_simple(queue, oldest, out_request, out_odd, true)) {
         return false;
     }
-    queue->ring.batch--;
+    answers->batch--;
+    answers->pending--;
     if (packed) {
         ski_ring_packed_skip(&queue->ring.packed, ski_blk_descriptors_of(queue, oldest));
         queue->oldest_slot = ski_blk_slot_after(queue, oldest);
@@ -424,16 +435,13 @@ SKI_INLINE bool take_oldest(struct ski_blk_queue *queue, uint32_t most, bool pac
     return true;
 }
 
-/* Takes one answer of those that are there: `done` were taken of the `pending` of a split ring. */
-SKI_INLINE bool take(struct ski_blk_queue *queue, uint32_t pending, uint32_t done, bool packed,
-                     bool in_order, struct sk_block_request **out_request,
-                     struct ski_blk_odd *out_odd)
+/* Takes one answer of those that are there. */
+SKI_INLINE bool take(struct ski_blk_queue *queue, struct answers *answers,
+                     struct sk_block_request **out_request, struct ski_blk_odd *out_odd,
+                     bool packed, bool in_order)
 {
-    if (in_order) {
-        return take_oldest(queue, packed ? queue->depth - queue->free_count : pending - done,
-                           packed, out_request, out_odd);
-    }
-    return take_any(queue, packed, out_request, out_odd);
+    return in_order ? take_oldest(queue, answers, out_request, out_odd, packed)
+                    : take_any(queue, out_request, out_odd, packed);
 }
 
 /* Is it time to look at more than answers? */
@@ -467,6 +475,15 @@ SKI_INLINE enum sk_status finish(struct ski_blk_queue *queue, struct sk_block_re
     return SK_OK;
 }
 
+/* What is left of a batch is for the next poll, or for the way on. */
+SKI_INLINE void keep_batch(struct ski_blk_queue *queue, const struct answers *answers,
+                           bool in_order)
+{
+    if (in_order) {
+        queue->ring.batch = answers->batch;
+    }
+}
+
 /* One answer is as usual as many, and needs no list. */
 SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
                                uint32_t *out_completed, bool packed, bool in_order)
@@ -474,37 +491,41 @@ SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
     struct ski_blk_queue *queue = SK_CONTAINER_OF(face, struct ski_blk_queue, queue);
     struct ski_blk_ended ended = { &queue->ended, 0 };
     struct ski_blk_odd odd = { SKI_BLK_ODD_NOT, 0 };
+    struct answers answers = { 0, in_order ? queue->ring.batch : 0 };
     struct sk_block_request *first;
     struct sk_block_request *request;
-    uint32_t pending = 0;
     uint32_t limit;
 
     if (SKI_RARELY((what_waits(queue) | queue->turn | state_of(queue)) != 0)) {
         return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
     }
-    limit = look(queue, budget, packed, in_order, &pending, &odd);
-    if (SKI_RARELY(limit == 0 || !take(queue, pending, 0, packed, in_order, &first, &odd))) {
+    limit = look(queue, budget, &answers, &odd, packed, in_order);
+    if (SKI_RARELY(limit == 0 || !take(queue, &answers, &first, &odd, packed, in_order))) {
+        keep_batch(queue, &answers, in_order);
         return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
     }
     ended = (struct ski_blk_ended){ NULL, 1 };
-    if (limit != 1 && is_more(queue, packed, in_order)) {
+    if (limit != 1 && is_more(queue, &answers, packed, in_order)) {
         queue->ended = first;
         ended.last = &first->next;
         do {
-            if (SKI_RARELY(!take(queue, pending, ended.count, packed, in_order, &request, &odd))) {
+            if (SKI_RARELY(!take(queue, &answers, &request, &odd, packed, in_order))) {
+                keep_batch(queue, &answers, in_order);
                 return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
             }
             *ended.last = request;
             ended.last = &request->next;
-        } while (++ended.count < limit && is_more(queue, packed, in_order));
+        } while (++ended.count < limit && is_more(queue, &answers, packed, in_order));
     }
     if (SKI_RARELY(is_time_to_look(queue))) {
         if (ended.last == NULL) {
             queue->ended = first;
             ended.last = &first->next;
         }
+        keep_batch(queue, &answers, in_order);
         return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
     }
+    keep_batch(queue, &answers, in_order);
     if (out_completed != NULL) {
         *out_completed = ended.count;
     }
