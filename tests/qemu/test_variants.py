@@ -43,7 +43,7 @@ def test_segments__device_does_not_adjust_its_limit(folder):
 
 
 def test_features__indirect_and_event_index(folder):
-    for options in ("indirect=off", "event=off", "indirect=off event=off", "irq=off"):
+    for options in ("indirect=off", "event=off", "indirect=off event=off", "irq=off order=off"):
         works(folder, options=options)
 
 
