@@ -59,9 +59,11 @@ enum sk_status sk_block_get_lifetime(struct sk_block_queue *queue,
         .direction = SK_DMA_FROM_DEVICE,
         .constraints = { .copied = true, .segment_count_max = 1 },
     };
+    struct sk_block_info info;
     enum sk_status status;
 
-    if (!queue->device->info.lifetime) {
+    sk_block_get_info(queue->device, &info); /* another owner may be changing it */
+    if (!info.lifetime) {
         return SK_ERR_UNSUPPORTED;
     }
     status = ski_block_run_on(queue, &waiter, &memory,

@@ -3,7 +3,6 @@
 #include "block/block_sync.h"
 
 #include "block/block_batch.h"
-#include "block/block_watch.h"
 
 #include <skio/checked.h>
 
@@ -121,17 +120,18 @@ static enum sk_status transfer(struct sk_block_queue *queue, enum sk_block_opera
                                uint64_t timeout_ns)
 {
     uint64_t deadline_ns = ski_block_deadline(queue->device, timeout_ns);
-    uint32_t block = queue->device->info.block_bytes;
-    uint64_t most = block > CHUNK_BYTES ? block : CHUNK_BYTES; /* both are powers of two */
+    struct sk_block_info info;
+    uint64_t most;
 
+    sk_block_get_info(queue->device, &info); /* another owner may be changing it */
+    most = info.block_bytes > CHUNK_BYTES ? info.block_bytes : CHUNK_BYTES; /* powers of two */
     if (data == NULL) {
         return SK_ERR_INVALID;
     }
-    if (bytes == 0 || bytes % block != 0) {
+    if (bytes == 0 || bytes % info.block_bytes != 0) {
         return SK_ERR_SIZE;
     }
-    if (!sk_checked_range(sector, bytes / SK_BLOCK_SECTOR_BYTES,
-                          ski_block_capacity(queue->device))) {
+    if (!sk_checked_range(sector, bytes / SK_BLOCK_SECTOR_BYTES, info.capacity_sectors)) {
         return SK_ERR_RANGE;
     }
     while (bytes > 0) {

@@ -126,6 +126,15 @@ static enum sk_status check_answer(struct sk_block_request *request, uint32_t by
     return SK_OK;
 }
 
+static enum sk_status check_lifetime(const struct ski_blk_queue *queue,
+                                     struct sk_block_request *request)
+{
+    struct sk_block_info info;
+
+    sk_block_get_info(queue->queue.device, &info); /* another owner may be changing it */
+    return info.lifetime ? check_answer(request, SK_BLOCK_LIFETIME_BYTES) : SK_ERR_UNSUPPORTED;
+}
+
 static enum sk_status check_flags(const struct ski_blk_queue *queue,
                                   struct sk_block_request *request)
 {
@@ -180,10 +189,7 @@ enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_
     case SK_BLOCK_SECURE_ERASE:
         return check_ranges(queue, request);
     case SK_BLOCK_GET_LIFETIME:
-        if (!queue->blk->block.info.lifetime) {
-            return SK_ERR_UNSUPPORTED;
-        }
-        return check_answer(request, SK_BLOCK_LIFETIME_BYTES);
+        return check_lifetime(queue, request);
     default:
         return ski_blk_check_zone(queue, request);
     }

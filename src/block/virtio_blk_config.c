@@ -377,9 +377,11 @@ enum sk_status ski_blk_set_cache(struct sk_block_device *device, enum sk_block_c
     struct sk_virtio_transport *transport = blk->virtio.transport;
     uint8_t wanted = cache == SK_BLOCK_CACHE_WRITE_BACK;
     uint8_t kept = 0;
+    struct sk_block_info info;
     enum sk_status status;
 
-    if (!device->info.cache_can_change || (unsigned)cache > SK_BLOCK_CACHE_WRITE_BACK) {
+    sk_block_get_info(device, &info); /* another owner may be changing it */
+    if (!info.cache_can_change || (unsigned)cache > SK_BLOCK_CACHE_WRITE_BACK) {
         return SK_ERR_UNSUPPORTED;
     }
     if (device->state != SK_BLOCK_STATE_READY) {
@@ -387,6 +389,10 @@ enum sk_status ski_blk_set_cache(struct sk_block_device *device, enum sk_block_c
     }
     if (!ski_blk_take_control(blk)) {
         return SK_ERR_TIMEOUT;
+    }
+    if (device->state != SK_BLOCK_STATE_READY) { /* it may have been stopped meanwhile */
+        ski_blk_leave_control(blk);
+        return SK_ERR_BROKEN;
     }
     status = transport->ops->write_config(transport, SKI_BLK_CONFIG_WRITEBACK, 1, &wanted);
     if (status == SK_OK) {

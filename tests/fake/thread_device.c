@@ -477,6 +477,8 @@ void thread_device_resize(struct thread_device *device, uint32_t sectors)
     (void)pthread_mutex_lock(&device->lock);
     device->generation++;
     put(device, 0, 8, sectors);
+    put(device, 24, 1, sectors % 4); /* physical_block_exp */
+    put(device, 32, 1, sectors % 2); /* writeback */
     put(device, 36, 4, sectors);
     (void)pthread_mutex_unlock(&device->lock);
     (void)atomic_fetch_or_explicit(&device->causes, SK_VIRTIO_INTERRUPT_CONFIG,

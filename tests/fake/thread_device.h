@@ -134,7 +134,8 @@ void thread_device_handle(struct thread_device *device, uint32_t line,
 
 /*
  * Any thread, one at a time: the disk has `sectors` now and says so.  It is its
- * max_discard_sectors, too: who reads only one of the two anew has neither.
+ * max_discard_sectors, too: who reads only one of the two anew has neither.  Hints and the
+ * cache mode change with it.
  */
 void thread_device_resize(struct thread_device *device, uint32_t sectors);
 

@@ -27,6 +27,8 @@
 #define MULTI         BIT(SK_VIRTIO_BLK_F_MQ)
 #define SEG_MAX       BIT(SK_VIRTIO_BLK_F_SEG_MAX)
 #define DISCARD       BIT(SK_VIRTIO_BLK_F_DISCARD)
+#define HINTS         (BIT(SK_VIRTIO_BLK_F_TOPOLOGY) | BIT(SK_VIRTIO_BLK_F_FLUSH) |        \
+                       BIT(SK_VIRTIO_BLK_F_CONFIG_WCE))
 
 static struct thread_rig rig;
 
@@ -208,12 +210,20 @@ static void *resize(void *argument)
     return NULL;
 }
 
-/* Either owner may be the one who takes a change in; the first one hears of it. */
+/*
+ * Either owner may be the one who takes a change in; the first one hears of it.
+ * The other asks for what never changes, beside what does.
+ */
 static void *work_meanwhile(void *argument)
 {
     struct config_test *test = argument;
+    struct sk_block_queue *queue = test->loads[1].queue;
+    struct sk_block_lifetime wear;
+    uint8_t byte;
 
     while (!test->ends) {
+        require_equal(sk_block_read(queue, 0, &byte, 1, 0), SK_ERR_SIZE);
+        require_equal(sk_block_get_lifetime(queue, &wear, 0), SK_ERR_UNSUPPORTED);
         require_equal(thread_load_run(&test->loads[1], 50, false), SK_OK);
     }
     require_equal(thread_load_run(&test->loads[1], 50, true), SK_OK);
@@ -223,7 +233,7 @@ static void *work_meanwhile(void *argument)
 static void config_changes(uint64_t features, uint32_t queue_size, uint32_t interrupts)
 {
     static struct config_test test;
-    struct thread_rig_options options = { .features = features | DISCARD | MULTI,
+    struct thread_rig_options options = { .features = features | DISCARD | MULTI | HINTS,
                                           .queues = 2,
                                           .queue_size = queue_size,
                                           .interrupts = interrupts };
