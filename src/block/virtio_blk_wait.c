@@ -119,8 +119,8 @@ static bool spin(struct ski_blk_queue *queue, uint64_t spin_ns, uint64_t until_n
     took = took < spin_ns ? took : spin_ns; /* what is longer was somebody else's time */
     queue->spin_cost_ns += (enough ? took : 2 * took) / SPINS_MEAN -
                            queue->spin_cost_ns / SPINS_MEAN;
-    if (queue->spin_cost_ns > spin_ns / 2) {
-        queue->spin_cost_ns = spin_ns / 8 * 3; /* two in vain, and it is so again */
+    if (queue->spin_cost_ns > spin_ns / 4) {
+        queue->spin_cost_ns = spin_ns / 8; /* two in vain, and it is so again */
         queue->spins_left_out = SPINS_LEFT_OUT;
     }
     return enough;

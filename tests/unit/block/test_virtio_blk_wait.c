@@ -148,13 +148,13 @@ static void wait_through(unsigned looks, bool spins, bool enough)
     assert_int_equal(rig.queue->statistics.spins_enough, before_enough + enough);
 }
 
-/* Five looks in vain are as much as it pays for at the start, and later two. */
+/* Three looks in vain are as much as it pays for at the start, and later two. */
 static void test_virtio_blk_wait_hybrid__stops_looking_while_it_is_in_vain(void **state)
 {
     (void)state;
     start(shapes[1], true);
     for (unsigned again = 0; again < 3; again++) {
-        for (unsigned i = 0; i < (again == 0 ? 5u : 2u); i++) {
+        for (unsigned i = 0; i < (again == 0 ? 3u : 2u); i++) {
             wait_through(NEVER, true, false);
         }
         for (unsigned i = 0; i < 255; i++) {
