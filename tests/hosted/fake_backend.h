@@ -66,9 +66,10 @@ struct fake_backend_config {
     uint32_t config_bytes; /* of the configuration space */
     uint64_t queue_count;
     uint64_t slots;        /* answer to GET_MAX_MEM_SLOTS */
-    bool holds;            /* takes requests and does not do them */
-    bool stays;            /* does not close when its peer does */
-    bool mute;             /* does requests, and tells nobody */
+    /* These three may change while it works. */
+    _Atomic bool holds;    /* takes requests and does not do them */
+    _Atomic bool stays;    /* does not close when its peer does */
+    _Atomic bool mute;     /* does requests, and tells nobody */
     uint32_t base_lie;     /* added to what it answers to GET_VRING_BASE */
     uint32_t index_lie;    /* the same, to the queue it is of */
 };

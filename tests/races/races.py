@@ -34,9 +34,11 @@ HOSTILE = "tests/unit/block/test_hostile_threads.c"
 THREADS = "tests/unit/block/test_virtio_blk_threads.c"
 STOP = "tests/unit/block/test_virtio_blk_threads_stop.c"
 HOSTED = "tests/hosted/test_backend_threads.c"
+RESUME = "tests/hosted/test_vhost_user_resume.c"
 COMMON = {"driver": ("src/*/*.c", "tests/fake/*.c", "tests/support/*.c"),
-          "hosted": ("src/*/*.c", "hosted/src/*.c", "tests/hosted/descriptors.c")}
-PROGRAMS = {"driver": (HOSTILE, THREADS, STOP), "hosted": (HOSTED,)}
+          "hosted": ("src/*/*.c", "hosted/src/*.c", "tests/hosted/descriptors.c",
+                     "tests/hosted/fake_backend.c")}
+PROGRAMS = {"driver": (HOSTILE, THREADS, STOP), "hosted": (HOSTED, RESUME)}
 DOOR = "src/base/door.h"
 SPLIT = "src/virtio/ring_split.h"
 PACKED = "src/virtio/ring_packed.h"
@@ -220,6 +222,10 @@ def test_threads__a_queue_reset_that_is_not_done_is_seen(build):
 
 def test_hosted_threads__no_race_between_front_end_and_back_end(build):
     return clean(build, HOSTED)
+
+
+def test_hosted_threads__no_race_when_a_back_end_dies_and_comes_back(build):
+    return clean(build, RESUME)
 
 
 def test_hosted_threads__a_worker_that_is_not_waited_for_is_seen(build):
