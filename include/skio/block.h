@@ -463,7 +463,8 @@ SK_MUST_CHECK enum sk_status sk_block_wait(struct sk_block_queue *queue, uint64_
  * The same, but looks at the ring again and again for `spin_ns` before it
  * sleeps, with interrupts off: for devices that answer in less time than sleeping
  * and waking take.  When looking takes more than a quarter of that on average, with what
- * was in vain counted twice, the next 255 waits sleep at once.  0: sk_block_wait.  The
+ * was in vain counted twice, the next 255 waits sleep at once, or with 8
+ * requests at the device and more after a 64th of it.  0: sk_block_wait.  The
  * statistics `spins` and `spins_enough` say how often it looked, and was right to.
  */
 SK_MUST_CHECK enum sk_status sk_block_wait_hybrid(struct sk_block_queue *queue, uint64_t spin_ns,

@@ -224,7 +224,9 @@ struct ski_blk_queue {
     uint64_t next_tick_ns;
     uint64_t next_deadline_ns; /* none of the queue's requests has an earlier one; UINT64_MAX: none */
     uint64_t spin_cost_ns;   /* what looking before sleeping costs lately */
-    uint32_t spins_left_out; /* waits to come that sleep at once */
+    uint32_t spins_left_out; /* waits to come that sleep at once, */
+    uint32_t glances_left_out; /* or nearly; and of these without even a short look, */
+    uint32_t glances_in_vain;  /* as many as after the last one */
     uint32_t single;    /* waits to come that ask for the next completion alone, */
     uint32_t singles;   /* and how many there are after the next wait for more that is in vain */
     uint32_t info_seen; /* block.info_sequence, of which the limits above are */

@@ -24,6 +24,11 @@
 #define SPINS_MEAN     16u
 #define SPINS_LEFT_OUT 255u
 
+/* From how many requests on waits that leave the look out take a short one, of that part of its time. */
+#define GLANCE_MIN  8u
+#define GLANCE_PART 64u
+#define GLANCES_MAX 3u
+
 /* True if poll has something to do, besides what the ring may hold. */
 static bool has_work(const struct ski_blk_queue *queue)
 {
@@ -100,6 +105,32 @@ static bool look(struct ski_blk_queue *queue, uint64_t spin_ns, uint64_t until_n
 }
 
 /*
+ * With some requests at the device the next answer may be near, even if looking
+ * does not pay for each: a short look, which is left out once and then 3 times after some in vain.
+ */
+static bool glance(struct ski_blk_queue *queue, uint64_t spin_ns, uint64_t until_ns)
+{
+    uint64_t took;
+
+    if (queue->depth - queue->free_count < GLANCE_MIN) {
+        return false;
+    }
+    if (queue->glances_left_out > 0) {
+        queue->glances_left_out--;
+        return false;
+    }
+    if (look(queue, spin_ns, until_ns, &took)) {
+        queue->glances_in_vain = 0;
+        return true;
+    }
+    if (queue->glances_in_vain < GLANCES_MAX) {
+        queue->glances_in_vain = 2 * queue->glances_in_vain + 1;
+    }
+    queue->glances_left_out = queue->glances_in_vain;
+    return false;
+}
+
+/*
  * Looking first is worth it as long as it takes much less time than is allowed,
  * on average, with what was in vain counted twice.  Otherwise the next waits sleep at
  * once; after these it may show again.
@@ -111,7 +142,7 @@ static bool spin(struct ski_blk_queue *queue, uint64_t spin_ns, uint64_t until_n
 
     if (queue->spins_left_out > 0) {
         queue->spins_left_out--;
-        return false;
+        return glance(queue, spin_ns / GLANCE_PART, until_ns);
     }
     enough = look(queue, spin_ns, until_ns, &took);
     queue->queue.statistics.spins++;

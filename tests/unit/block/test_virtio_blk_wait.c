@@ -401,6 +401,53 @@ static void finish_gathering(void)
     blk_rig_deinit(&rig);
 }
 
+/* Eight requests that the device answers at the n-th look at the clock; how often that was slept for. */
+static uint64_t wait_for_eight(unsigned looks)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        blk_rig_prepare(&rig, &gathered[i], SK_BLOCK_READ, i, i, 512);
+        blk_rig_submit(&rig, &gathered[i]);
+    }
+    patience = looks;
+    rig.env.on_clock = work;
+    rig.env.on_clock_context = rig.fake;
+    rig.env.waits = 0;
+    assert_int_equal(sk_block_wait_hybrid(rig.queue, SPIN_NS, UINT64_MAX), SK_OK);
+    rig.env.on_clock = NULL;
+    assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_OK);
+    assert_int_equal(gathered[7].completions, 1);
+    return rig.env.waits;
+}
+
+/* Where looking does not pay, a short look may, with some requests at the device. */
+static void test_virtio_blk_wait_hybrid__looks_shortly_while_many_are_at_the_device(void **state)
+{
+    static const unsigned left_out[] = { 1, 3, 3 };
+    uint64_t spins;
+
+    (void)state;
+    start_gathering(gathering[1].shape, 0);
+    sk_block_set_gathering(rig.queue, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(wait_for_eight(NEVER), 1); /* looks in vain: enough of that */
+    }
+    spins = rig.queue->statistics.spins;
+    for (size_t i = 0; i < sizeof(left_out) / sizeof(left_out[0]); i++) {
+        assert_int_equal(wait_for_eight(NEVER), 1); /* the short one is in vain, too */
+        for (unsigned j = 0; j < left_out[i]; j++) {
+            assert_int_equal(wait_for_eight(2), 1);
+        }
+    }
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(wait_for_eight(2), 0);
+    }
+    assert_int_equal(wait_for_eight(NEVER), 1);
+    assert_int_equal(wait_for_eight(2), 1);
+    assert_int_equal(wait_for_eight(2), 0);
+    assert_int_equal(rig.queue->statistics.spins, spins);
+    finish_gathering();
+}
+
 static void test_virtio_blk_gather__one_interrupt_for_a_quarter(void **state)
 {
     (void)state;
@@ -552,6 +599,7 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_wait_hybrid__not_from_a_callback),
         cmocka_unit_test(test_virtio_blk_wait_hybrid__stops_looking_while_it_is_in_vain),
         cmocka_unit_test(test_virtio_blk_wait_hybrid__stops_looking_for_what_takes_long),
+        cmocka_unit_test(test_virtio_blk_wait_hybrid__looks_shortly_while_many_are_at_the_device),
         cmocka_unit_test(test_virtio_blk_gather__one_interrupt_for_a_quarter),
         cmocka_unit_test(test_virtio_blk_gather__across_the_end_of_the_ring),
         cmocka_unit_test(test_virtio_blk_gather__instead_of_looking_first),
