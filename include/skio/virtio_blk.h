@@ -61,7 +61,8 @@ struct sk_virtio_blk_options {
                              * with INDIRECT_DESC only */
     uint32_t segment_count; /* most data segments of one request to the device, 1 to 254; requests
                              * with more are split; also bounded by the device's seg_max */
-    uint64_t features;      /* wanted, as masks; VERSION_1 and ACCESS_PLATFORM are taken whenever offered */
+    uint64_t features;      /* wanted, as masks; VERSION_1 and ACCESS_PLATFORM are taken whenever offered,
+                             * IN_ORDER only with RING_PACKED or INDIRECT_DESC */
     bool refuse_legacy;     /* do not drive a legacy device */
     uint64_t timeout_ns;    /* longest time a request may stay at the device */
     uint64_t control_timeout_ns; /* longest time for a reset or another control step */
