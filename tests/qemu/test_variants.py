@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """The same disk behind devices and settings that differ: other queues, limits, features, CPUs."""
 import hashlib
+import subprocess
 
-from machine import TRANSPORT, Image, boot, disk, main
+from machine import QEMU, TRANSPORT, Image, Skip, boot, disk, main
 
 SIZE = 1024 * 1024 + 512 * 3
 
@@ -64,6 +65,20 @@ def test_packed__with_and_without_tables_events_and_interrupts(folder):
             assert "RING_PACKED" in run.features()
     run = works(folder, "packed=on", "packed=off")
     assert "RING_PACKED" not in run.features()
+
+
+def test_in_order__where_qemu_offers_it(folder):
+    """QEMU from 9.1 on."""
+    properties = subprocess.run([QEMU, "-device", "virtio-blk-device,help"], check=False,
+                                stdout=subprocess.PIPE).stdout.decode()
+    if TRANSPORT != "mmio":
+        return
+    if "in_order=" not in properties:
+        raise Skip("a QEMU that offers IN_ORDER")
+    for ring in ("", ",packed=on"):
+        for options in ("", "irq=off"):
+            assert "IN_ORDER" in works(folder, "in_order=on" + ring, options).features()
+        assert "IN_ORDER" not in works(folder, "in_order=on" + ring, "order=off").features()
 
 
 def test_features__addresses_of_the_platform(folder):
