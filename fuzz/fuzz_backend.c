@@ -34,6 +34,7 @@
 #define DEVICE_AREA 8192u
 #define HEADERS     12288u
 #define TABLES      16384u
+#define RECORD      (MEMORY_BYTES - 16384u) /* of requests in flight; behind all of that */
 #define DATA        20480u
 
 #define NEXT     1u
@@ -210,6 +211,31 @@ static void share_memory(bool slots)
     }
 }
 
+/* The record of a ring that was at work: numbers that could be, and some that could not. */
+static void fill_record(uint32_t index)
+{
+    uint8_t *record = memory + RECORD + index * (packed ? 2112u : 1088u); /* of 64 entries */
+    uint16_t head[4] = { 1, (uint16_t)size[index], input_back_byte(&input) % 8,
+                         packed ? input_back_byte(&input) % 8 : published[index] };
+    uint32_t entry = packed ? 32 : 16;
+
+    memset(record, 0, packed ? 2112 : 1088);
+    memcpy(record + 8, head, sizeof(head));
+    for (uint32_t i = 0; packed && i < 6; i++) {
+        record[16 + i] = i % 2 == 0 || i > 3 ? input_back_byte(&input) % 8 : 0;
+    }
+    for (uint32_t i = 0; i < size[index]; i++) {
+        uint8_t *at = record + entry + i * entry;
+        uint8_t said = input_back_byte(&input);
+
+        at[0] = said & 1;
+        at[packed ? 2 : 6] = (uint8_t)(i + 1);
+        at[packed ? 4 : 7] = packed ? (uint8_t)(i + (said >> 1 & 3)) : 0;
+        at[packed ? 6 : 8] = (uint8_t)(1 + (said >> 1 & 3));
+        at[packed ? 8 : 9] = said >> 4;
+    }
+}
+
 static void start_queue(uint32_t index)
 {
     uint64_t base = USER + index * QUEUE_BYTES;
@@ -222,6 +248,7 @@ static void start_queue(uint32_t index)
     size[index] = packed ? 1 + input_below(&input, 64) : 1u << input_below(&input, 7);
     published[index] = packed ? 0 : at;
     wrap[index] = true;
+    fill_record(index); /* if there is one, the ring resumes */
     say_state(SKI_VHOST_USER_SET_VRING_NUM, index, size[index]);
     say(SKI_VHOST_USER_SET_VRING_ADDR, &address, sizeof(address), NULL, 0);
     say_state(SKI_VHOST_USER_SET_VRING_BASE, index, packed ? 0x80008000 : at);
@@ -237,6 +264,7 @@ static void start(void)
     uint64_t features = SK_VIRTIO_FEATURE(SK_VIRTIO_F_VERSION_1) |
                         SK_VIRTIO_FEATURE(SKI_VHOST_USER_F_PROTOCOL_FEATURES) |
                         SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_FLUSH) |
+                        SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_CONFIG_WCE) |
                         SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_DISCARD) |
                         SK_VIRTIO_FEATURE(SK_VIRTIO_BLK_F_WRITE_ZEROES);
 
@@ -250,13 +278,26 @@ static void start(void)
                SK_VIRTIO_FEATURE(SKI_VHOST_USER_PROTOCOL_CONFIG) |
                SK_VIRTIO_FEATURE(SKI_VHOST_USER_PROTOCOL_INFLIGHT_SHMFD) |
                SK_VIRTIO_FEATURE(SKI_VHOST_USER_PROTOCOL_CONFIGURE_MEM_SLOTS) |
+               SK_VIRTIO_FEATURE(SKI_VHOST_USER_PROTOCOL_BACKEND_REQ) |
+               SK_VIRTIO_FEATURE(SKI_VHOST_USER_PROTOCOL_RESET_DEVICE) |
                SK_VIRTIO_FEATURE(SKI_VHOST_USER_PROTOCOL_STATUS);
     say(SKI_VHOST_USER_SET_OWNER, "", 0, NULL, 0);
     say_u64(SKI_VHOST_USER_SET_FEATURES, features, NULL);
     say_u64(SKI_VHOST_USER_SET_PROTOCOL_FEATURES, protocol, NULL);
     share_memory((kind & 8) != 0);
+    if ((kind & 32) != 0) {
+        say_u64(SKI_VHOST_USER_SET_STATUS, kind, NULL);
+        say(SKI_VHOST_USER_GET_STATUS, "", 0, NULL, 0);
+        say(SKI_VHOST_USER_GET_MAX_MEM_SLOTS, "", 0, NULL, 0);
+        say(SKI_VHOST_USER_SET_BACKEND_REQ_FD, "", 0, &front, 1);
+    }
+    if ((kind & 64) != 0) {
+        struct ski_vhost_user_inflight wish = { 0, 0, QUEUES, 64, 0 };
+
+        say(SKI_VHOST_USER_GET_INFLIGHT_FD, &wish, sizeof(wish), NULL, 0);
+    }
     if ((kind & 16) != 0) { /* a record of requests in flight, with anything in it */
-        struct ski_vhost_user_inflight record = { 16384, MEMORY_BYTES - 16384, QUEUES, 64, 0 };
+        struct ski_vhost_user_inflight record = { MEMORY_BYTES - RECORD, RECORD, QUEUES, 64, 0 };
 
         say(SKI_VHOST_USER_SET_INFLIGHT_FD, &record, sizeof(record), &memory_fd, 1);
     }
@@ -268,13 +309,13 @@ static void start(void)
 /* ---- Rings ------------------------------------------------------------------------------------ */
 
 static void fill_table(struct descriptor *table, uint32_t count, uint32_t index, uint32_t slot,
-                       bool in_ring)
+                       bool reads)
 {
     uint64_t base = GUEST + index * QUEUE_BYTES;
 
     for (uint32_t i = 0; i < count; i++) {
         bool last = i == count - 1;
-        bool writes = last || (i > 0 && (input_back_byte(&input) & 1) != 0);
+        bool writes = last || (i > 0 && reads != (input_back_byte(&input) % 8 == 1));
         uint16_t flags = (uint16_t)((last ? 0 : NEXT) | (writes ? WRITE : 0));
 
         table[i].address = i == 0   ? base + HEADERS + slot % 64 * 16
@@ -282,10 +323,7 @@ static void fill_table(struct descriptor *table, uint32_t count, uint32_t index,
                                     : base + DATA + 512 * input_below(&input, 40);
         table[i].length = i == 0 ? 16 : last ? 1 : 512 * (1 + input_below(&input, 4));
         table[i].flags = packed ? (uint16_t)slot : flags;
-        table[i].next = packed ? flags : (uint16_t)(slot + i + 1);
-        if (!packed && in_ring) {
-            table[i].next = (uint16_t)(table[i].next % size[index]);
-        }
+        table[i].next = packed ? flags : (uint16_t)(i + 1);
     }
 }
 
@@ -305,8 +343,24 @@ static void put_request(void)
         return;
     }
     header[0] = input_below(&input, 16);
+    if (header[0] == 11 || header[0] == 13) { /* with one range */
+        uint64_t range[2] = { input_below(&input, FILE_BYTES / 512 + 8),
+                              (uint64_t)(input_below(&input, 4)) << 32 | input_below(&input, 16) };
+
+        memcpy(at + DATA, range, sizeof(range));
+        count = 3;
+    }
     header[1] = input_below(&input, FILE_BYTES / 512 + 8);
-    fill_table(table, count, index, place, false);
+    fill_table(table, count, index, place, header[0] == 0 || header[0] == 8);
+    if (header[0] == 11 || header[0] == 13) {
+        table[1].address = GUEST + index * QUEUE_BYTES + DATA;
+        table[1].length = 16;
+        if (packed) {
+            table[1].next = NEXT;
+        } else {
+            table[1].flags = NEXT;
+        }
+    }
     ring[place] = (struct descriptor){ (uint64_t)((uint8_t *)table - memory) + GUEST,
                                        count * (uint32_t)sizeof(*table),
                                        packed ? (uint16_t)place : INDIRECT, 0 };
@@ -325,6 +379,35 @@ static void put_request(void)
     (void)eventfd_write(kick[index], 1);
 }
 
+/* The messages that start nothing. */
+static void small_talk(void)
+{
+    struct ski_vhost_user_config config = { .offset = input_below(&input, 64),
+                                            .size = input_below(&input, 70) };
+    struct ski_vhost_user_single_region region = { 0, { GUEST, MEMORY_BYTES, USER, 0 } };
+
+    switch (input_below(&input, 6)) {
+    case 0:
+        say(SKI_VHOST_USER_GET_CONFIG, &config, SKI_VHOST_USER_CONFIG_HEAD + config.size, NULL, 0);
+        break;
+    case 1:
+        config = (struct ski_vhost_user_config){ 32, 1, 0, { input_byte(&input) & 1 } };
+        say(SKI_VHOST_USER_SET_CONFIG, &config, SKI_VHOST_USER_CONFIG_HEAD + 1, NULL, 0);
+        break;
+    case 2:
+        say(SKI_VHOST_USER_GET_QUEUE_NUM, "", 0, NULL, 0);
+        break;
+    case 3:
+        say_u64(SKI_VHOST_USER_SET_VRING_ERR, input_below(&input, QUEUES), &call[0]);
+        break;
+    case 4:
+        say(SKI_VHOST_USER_REM_MEM_REG, &region, sizeof(region), NULL, 0);
+        break;
+    default:
+        say(SKI_VHOST_USER_RESET_DEVICE, "", 0, NULL, 0);
+    }
+}
+
 static void poke(void)
 {
     uint32_t place = (uint32_t)input_number(&input, 2) * 2 % (MEMORY_BYTES - 16);
@@ -340,7 +423,10 @@ static void step(void)
     uint8_t raw[64];
     uint32_t count;
 
-    switch (input_below(&input, 10)) {
+    switch (input_below(&input, 11)) {
+    case 9:
+        small_talk();
+        break;
     case 0:
         any_message();
         break;

@@ -268,10 +268,25 @@ static void call_and_wait(void)
     struct sk_block_queue *queue = any_queue();
     struct sk_block_zone zones[2];
     struct sk_block_lifetime wear;
+    uint64_t sector;
     uint32_t count;
     enum sk_status status;
 
-    switch (input_below(&input, 6)) {
+    switch (input_below(&input, 9)) {
+    case 6:
+        status = sk_block_clear(queue, (enum sk_block_operation)(4 + input_below(&input, 3)),
+                                input_below(&input, 1100), input_below(&input, 64),
+                                input_below(&input, 4), 0);
+        break;
+    case 7:
+        status = sk_block_zone_manage(queue, (enum sk_block_operation)(9 + input_below(&input, 5)),
+                                      input_below(&input, 1100), 0);
+        break;
+    case 8:
+        status = sk_block_zone_append(queue, input_below(&input, 1100),
+                                      test_environment_foreign(&env, 5),
+                                      512 * input_below(&input, 16), &sector, 0);
+        break;
     case 0:
         status = sk_block_read(queue, input_below(&input, 1100),
                                test_environment_foreign(&env, 1), 512 * input_below(&input, 16), 0);
@@ -322,6 +337,11 @@ static void change_device(void)
     (void)status;
 }
 
+static void hear(struct sk_block_device *changed, uint32_t changes, void *context)
+{
+    REQUIRE(changed == disk && changes != 0 && context == &env);
+}
+
 static void step(void)
 {
     struct sk_block_info info;
@@ -354,6 +374,9 @@ static void step(void)
     default:
         sk_block_get_info(disk, &info);
         status = sk_block_get_property(disk, input_below(&input, 60), &property);
+        status = sk_block_find_property(disk, "zone_count", &property);
+        status = sk_block_set_latency(any_queue(), input_below(&input, 3));
+        sk_block_watch(disk, input_below(&input, 2) == 0 ? hear : NULL, &env);
         status = sk_block_arm(any_queue());
         env.clock_ns += 1000 * input_below(&input, 1000);
         (void)fast_device_run(&device);
