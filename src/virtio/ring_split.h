@@ -5,7 +5,9 @@
  * heads; what a chain is, and which heads are outstanding, its user knows.
  *
  * The functions on a request's way are inline: a call into another object
- * costs as much as the work.  Each shared field is loaded once.
+ * costs as much as the work.  Each shared field is loaded once, but for the
+ * device's wish to be told, which may be looked at twice: neither look is
+ * believed for more than a notification.
  *
  * Ownership: the memory is the user's, from init until the device was reset.
  * Calling: one owner at a time.
