@@ -297,6 +297,44 @@ static void prepare(struct thread_load *load, struct load_slot *slot)
     load->out++;
 }
 
+static void submit(struct thread_load *load, struct sk_block_request **requests, uint32_t count)
+{
+    sk_block_submit(load->queue, requests, count);
+    load->last = (struct load_slot *)(void *)requests[count - 1];
+}
+
+/*
+ * More are out than the queue holds: the last of them waits, however quick the device is,
+ * unless an earlier call canceled it.
+ */
+static struct load_slot *one_that_waits(struct thread_load *load)
+{
+    uint32_t held = load->queue->device->info.queue_size;
+
+    require(held < LOAD_SLOTS);
+    for (uint32_t i = 0; load->out <= held || !load->last->out; i = (i + 1) % LOAD_SLOTS) {
+        struct sk_block_request *request = &load->slots[i].request;
+
+        if (!load->slots[i].out && choose_sectors(load, &load->slots[i])) {
+            prepare(load, &load->slots[i]);
+            submit(load, &request, 1);
+        }
+    }
+    return load->last;
+}
+
+/* In turn: any one, or one that the device has not seen. */
+static void cancel_one(struct thread_load *load)
+{
+    bool waits = load->cancels++ % 2 != 0;
+    struct load_slot *slot = waits ? one_that_waits(load)
+                                   : &load->slots[random_below(load, LOAD_SLOTS)];
+    enum sk_status status = sk_block_cancel(load->queue, &slot->request);
+
+    require(status == SK_OK || (!waits && (status == SK_ERR_BUSY || status == SK_ERR_NOT_FOUND)));
+    require(slot->out || status == SK_ERR_NOT_FOUND);
+}
+
 static void submit_some(struct thread_load *load)
 {
     struct sk_block_request *batch[LOAD_SLOTS];
@@ -310,14 +348,10 @@ static void submit_some(struct thread_load *load)
         }
     }
     if (count > 0) {
-        sk_block_submit(load->queue, batch, count);
+        submit(load, batch, count);
     }
-    if (load->cancel_each != 0 && random_below(load, load->cancel_each) == 0) {
-        struct load_slot *slot = &load->slots[random_below(load, LOAD_SLOTS)];
-        enum sk_status status = sk_block_cancel(load->queue, &slot->request);
-
-        require(status == SK_OK || status == SK_ERR_BUSY || status == SK_ERR_NOT_FOUND);
-        require(slot->out || status == SK_ERR_NOT_FOUND);
+    if (load->cancel_each != 0 && ++load->turns % load->cancel_each == 0) {
+        cancel_one(load);
     }
 }
 

@@ -72,13 +72,16 @@ struct thread_load {
     struct sk_io_buffer buffer;
     enum load_wait wait;
     uint64_t deadline_ns; /* of requests, from their submit on; 0: none */
-    uint32_t cancel_each; /* every Nth request is canceled at once; 0: none */
+    uint32_t cancel_each; /* after every Nth submit one is canceled, of two one that waits; 0: none */
     uint32_t call_after;  /* when so many of a run are finished `call` is called; 0: never */
     void (*call)(struct thread_load *load);
     bool keeps;           /* requests wait for a recovery: a run ends with some of them out */
     uint64_t random;
     struct load_slot slots[LOAD_SLOTS];
     uint32_t out;
+    struct load_slot *last; /* submitted */
+    uint32_t turns;         /* of submits, if some are canceled */
+    uint32_t cancels;
     uint32_t last_generation;
     uint32_t certain[LOAD_SECTORS]; /* the last generation that was answered, */
     uint32_t newest[LOAD_SECTORS];  /* and that was tried */

@@ -293,7 +293,8 @@ static void test_virtio_blk_threads__canceled_while_the_device_works(void **stat
         thread_load_init(&load, &rig, 0, LOAD_WAITS_SOMEHOW);
         load.cancel_each = 2;
         require_equal(thread_load_run(&load, 2000, true), SK_OK);
-        require(load.ended[SK_ERR_CANCELED] > 10);
+        require(load.ended[SK_ERR_CANCELED] >= load.cancels / 2); /* those that waited */
+        require(load.cancels / 2 > 10);
         require_equal(load.ended[SK_OK] + load.ended[SK_ERR_CANCELED], load.finished);
         thread_load_deinit(&load);
         thread_rig_stop(&rig);
