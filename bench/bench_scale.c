@@ -159,7 +159,7 @@ static void prepare(const struct row *row)
     for (uint32_t i = 0; i < CORES; i++) {
         workers[i].row = row;
         workers[i].queue = sk_block_get_queue(disk.block, i);
-        workers[i].stream->count_too = row->shares_line ? &shared_line[i] : NULL;
+        bench_stream_count(workers[i].stream, row->shares_line ? &shared_line[i] : NULL);
         if (workers[i].queue == NULL) {
             (void)fprintf(stderr, "bench_scale: the disk has no queue %u\n", i);
             exit(2);

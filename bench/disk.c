@@ -5,7 +5,7 @@
 
 #include "bench.h"
 
-#define REGISTERS     UINT64_C(0x10001000)
+#define REGISTERS     UINT64_C(0x10001000) /* for log lines */
 #define PADDR         UINT64_C(0x80000000)
 #define DEVICE_OFFSET UINT64_C(0x4000000000)
 #define MEMORY_BYTES  (UINT64_C(64) << 20)
@@ -33,17 +33,6 @@ static uint64_t now_ns(void *context)
     (void)context;
     (void)clock_gettime(CLOCK_MONOTONIC, &time);
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
-static enum sk_status map_mmio(void *context, sk_paddr base, uint64_t bytes,
-                               struct sk_mmio *out_mmio)
-{
-    const struct bench_disk *disk = context;
-
-    (void)base;
-    (void)bytes;
-    *out_mmio = disk->device.mmio;
-    return SK_OK;
 }
 
 static enum sk_status attach_interrupt(void *context, const struct sk_interrupt *interrupt,
@@ -89,7 +78,6 @@ void bench_disk_open(struct bench_disk *disk)
     disk->platform = (struct sk_platform){ .context = disk,
                                            .log = &disk->log,
                                            .now_ns = now_ns,
-                                           .map_mmio = map_mmio,
                                            .attach_interrupt = attach_interrupt,
                                            .detach_interrupt = detach_interrupt };
     disk->memory = bench_memory(MEMORY_BYTES);
@@ -120,6 +108,22 @@ static void make_device(struct bench_disk *disk, const struct bench_disk_config 
     fast_device_init(&disk->device, &device);
 }
 
+static void notify(struct sk_virtio_transport *transport, uint32_t data)
+{
+    struct bench_disk *disk = SK_CONTAINER_OF(transport, struct bench_disk, transport.transport);
+
+    fast_device_notify(&disk->device, data);
+}
+
+static void open_transport(struct bench_disk *disk)
+{
+    must(sk_virtio_mmio_open(&disk->transport, &disk->platform, &disk->device.mmio, REGISTERS),
+         "transport");
+    disk->transport_ops = *disk->transport.transport.ops;
+    disk->transport_ops.notify = notify;
+    disk->transport.transport.ops = &disk->transport_ops;
+}
+
 static void inject(struct bench_disk *disk)
 {
     struct sk_driver_needs needs;
@@ -136,17 +140,18 @@ void bench_disk_start(struct bench_disk *disk, const struct bench_disk_config *c
     const struct sk_virtio_blk_options options = SK_VIRTIO_BLK_OPTIONS_DEFAULT;
 
     make_device(disk, config);
+    open_transport(disk);
     disk->options = options;
     disk->options.queue_count = config->queue_count == 0 ? 1 : config->queue_count;
     disk->options.queue_size = config->queue_size;
     disk->options.segment_count = config->segment_count;
-    disk->driver = sk_virtio_blk_mmio_driver;
+    disk->driver = sk_virtio_blk_driver;
     disk->driver.options = &disk->options;
-    disk->range = (struct sk_device_range){ { REGISTERS }, disk->device.mmio.bytes };
     disk->node = (struct sk_device_node){ .name = "bench",
                                           .platform = &disk->platform,
-                                          .ranges = &disk->range,
-                                          .range_count = 1,
+                                          .identity = { .bus = SK_DEVICE_BUS_VIRTIO,
+                                                        .device = SK_VIRTIO_DEVICE_BLOCK },
+                                          .transport = &disk->transport.transport,
                                           .interrupts = &disk->line,
                                           .interrupt_count = config->interrupts ? 1 : 0,
                                           .domain = &disk->domain,
@@ -163,14 +168,24 @@ void bench_disk_stop(struct bench_disk *disk)
     free(disk->node.driver_memory);
 }
 
-static void count(struct sk_block_request *request)
+static void check(struct sk_block_request *request)
 {
-    struct bench_stream *stream = request->context;
-
     must(request->status, "request");
-    stream->completed++;
-    if (stream->count_too != NULL) {
-        (void)__atomic_fetch_add(stream->count_too, 1, __ATOMIC_RELAXED);
+}
+
+static void check_and_count(struct sk_block_request *request)
+{
+    const struct bench_stream *stream = request->context;
+
+    check(request);
+    (void)__atomic_fetch_add(stream->counter, 1, __ATOMIC_RELAXED);
+}
+
+void bench_stream_count(struct bench_stream *stream, uint64_t *counter)
+{
+    stream->counter = counter;
+    for (uint32_t i = 0; i < BENCH_BATCH_MAX; i++) {
+        stream->requests[i].complete = counter != NULL ? check_and_count : check;
     }
 }
 
@@ -191,7 +206,7 @@ struct bench_stream *bench_stream_make(struct bench_disk *disk)
         stream->requests[i] = (struct sk_block_request){ .operation = SK_BLOCK_READ,
                                                          .segment_count = 1,
                                                          .segments = &stream->segments[i],
-                                                         .complete = count,
+                                                         .complete = check,
                                                          .context = stream };
         stream->batch[i] = &stream->requests[i];
     }
@@ -201,22 +216,24 @@ struct bench_stream *bench_stream_make(struct bench_disk *disk)
 void bench_stream_run(struct bench_stream *stream, struct sk_block_queue *queue, uint32_t batch,
                       uint64_t rounds)
 {
+    struct sk_block_request *end = stream->requests + batch;
     bool waits = stream->disk->node.interrupt_count != 0;
     uint64_t random = stream->random;
 
-    for (uint64_t i = 0; i < rounds; i++) {
-        uint64_t goal = stream->completed + batch;
-
-        for (uint32_t j = 0; j < batch; j++) {
+    for (; rounds > 0; rounds--) {
+        for (struct sk_block_request *request = stream->requests; request != end; request++) {
             random = random * 1664525u + 1013904223u;
-            stream->requests[j].sector = random % SECTOR_COUNT & ~UINT64_C(7);
+            request->sector = random % SECTOR_COUNT & ~UINT64_C(7);
         }
         sk_block_submit(queue, stream->batch, batch);
-        while (stream->completed < goal) {
+        for (uint32_t left = batch; left > 0;) {
+            uint32_t completed;
+
             if (waits) {
                 must(sk_block_wait(queue, UINT64_MAX), "wait");
             }
-            must(sk_block_poll(queue, 0, NULL), "poll");
+            must(sk_block_poll(queue, 0, &completed), "poll");
+            left -= completed;
         }
     }
     stream->random = random;

@@ -2,7 +2,9 @@
 /*
  * A disk for benchmarks: the whole driver over the fast device, which is in
  * the process, completes at once and touches no data; and a stream of random
- * 4 KiB reads on one of its queues.
+ * 4 KiB reads on one of its queues.  A notification is a call, as it is for
+ * everything that shares a process with its device; all else goes through
+ * registers.
  *
  * Ownership: the caller's structs.  Memory is taken once and given back by
  * the end of the process.  Every failure ends the program with its reason.
@@ -30,6 +32,8 @@ struct bench_disk {
     struct sk_platform platform;
     struct sk_log log;
     struct fast_device device;
+    struct sk_virtio_mmio transport;
+    struct sk_virtio_transport_ops transport_ops; /* MMIO's, but for `notify` */
     uint8_t *memory;
     struct sk_dma_zone zone;
     struct sk_dma_arena arena;
@@ -37,7 +41,6 @@ struct bench_disk {
     struct sk_dma_domain domain;
     struct sk_io_buffer rings;
     struct sk_device_node node;
-    struct sk_device_range range;
     struct sk_interrupt line;
     void (*handler)(void *argument); /* attached to the line */
     void *handler_argument;
@@ -50,8 +53,7 @@ struct bench_disk {
 struct bench_stream {
     const struct bench_disk *disk;
     struct sk_io_buffer data;
-    uint64_t completed;
-    uint64_t *count_too; /* counts each completion as well, by an atomic add; NULL: nothing does */
+    uint64_t *counter;
     uint64_t random;
     struct sk_block_request requests[BENCH_BATCH_MAX];
     struct sk_dma_segment segments[BENCH_BATCH_MAX];
@@ -67,6 +69,9 @@ void bench_disk_stop(struct bench_disk *disk);
 
 /* A stream of reads for any queue of this disk. */
 struct bench_stream *bench_stream_make(struct bench_disk *disk);
+
+/* From now on each completion adds one to `counter`, atomically.  NULL: no more. */
+void bench_stream_count(struct bench_stream *stream, uint64_t *counter);
 
 /* Submits `rounds` batches, each polled, or waited for and polled, until it is done. */
 void bench_stream_run(struct bench_stream *stream, struct sk_block_queue *queue, uint32_t batch,

@@ -65,7 +65,7 @@ static void write_address(uint64_t offset, uint64_t address)
 static void notify(void *context)
 {
     (void)context;
-    write_register(0x050, 0);
+    fast_device_notify(&peer.device, 0);
 }
 
 static void interrupt(void *context)

@@ -76,7 +76,7 @@ static void tell_packed(struct fast_device *fast, struct fast_queue *queue, uint
     flags = __atomic_load_n(&queue->avail[1], __ATOMIC_RELAXED);
     if (flags == EVENT_AT) {
         event = __atomic_load_n(&queue->avail[0], __ATOMIC_RELAXED);
-        behind = queue->next - (event & 0x7fffu) +
+        behind = (uint32_t)(queue->next - queue->ring) - (event & 0x7fffu) +
                  (((event & 0x8000u) != 0) != (queue->available == PACKED_AVAILABLE) ? queue->size
                                                                                      : 0);
         if (behind - 1 >= count) {
@@ -102,20 +102,29 @@ struct fast_split_view {
     uint32_t mask;
 };
 
-INLINE void finish_split(const struct fast_split_view *view, uint32_t head)
+/*
+ * Where the status of the chain is that starts at `head`.  Links mostly lead to
+ * the next descriptor: that is guessed and then checked, since whoever follows
+ * links waits for each of them.
+ */
+INLINE uint64_t status_in_ring(const struct fast_split_view *view, uint32_t head)
 {
     const struct fast_descriptor *last = &view->table[head];
-    uint64_t status;
 
     if ((last->flags & DESCRIPTOR_INDIRECT) != 0) {
-        status = status_in_table(view->bias, last->address, last->bytes);
-    } else {
-        while ((last->flags & DESCRIPTOR_NEXT) != 0) {
-            last = &view->table[last->next & view->mask];
-        }
-        status = last->address;
+        return status_in_table(view->bias, last->address, last->bytes);
     }
-    *(uint8_t *)(view->bias + status) = 0;
+    while ((last->flags & DESCRIPTOR_NEXT) != 0) {
+        uint32_t next = last->next;
+
+        last++;
+        head++;
+        if (__builtin_expect(next != head, 0)) {
+            head = next & view->mask;
+            last = &view->table[head];
+        }
+    }
+    return last->address;
 }
 
 /* Requests are finished in order: one index serves both rings. */
@@ -126,28 +135,32 @@ INLINE void drain_split(struct fast_device *fast, struct fast_queue *queue, bool
     const uint16_t *avail = queue->avail;
     struct fast_used *used = queue->used;
     uint16_t end = __atomic_load_n(&avail[1], __ATOMIC_ACQUIRE);
-    uint32_t old = (uint32_t)queue->finished;
-    uint32_t left = (uint16_t)(end - old);
-    uint32_t head = 0;
+    uint16_t old = (uint16_t)queue->finished;
+    uint32_t head;
 
-    if (left == 0) {
+    if (old == end) {
         return;
     }
-    queue->finished += left;
-    for (uint32_t i = old; left > 0; i++, left--) {
-        head = avail[2 + (i & view.mask)] & view.mask;
-        finish_split(&view, head);
+    queue->finished += (uint16_t)(end - old);
+    for (uint16_t i = old; i != end; i++) {
+        uint32_t place = i & view.mask;
+
+        head = avail[2 + place] & view.mask;
         if (!in_order) {
-            used[i & view.mask] = (struct fast_used){ head, 1 };
+            used[place] = (struct fast_used){ head, 1 };
         }
+        *(uint8_t *)(view.bias + status_in_ring(&view, head)) = 0;
     }
     if (in_order) { /* one for all, where the first was */
         used[old & view.mask] = (struct fast_used){ head, 1 };
     }
     __atomic_store_n(&queue->used_head[1], end, __ATOMIC_RELEASE);
-    __atomic_store_n(queue->avail_event, (uint16_t)(end + fast->event_lead), __ATOMIC_RELAXED);
+    if (fast->event_index) {
+        __atomic_store_n(queue->avail_event, (uint16_t)(end + fast->event_lead),
+                         __ATOMIC_RELAXED);
+    }
     if (interrupts) {
-        tell(fast, queue, (uint16_t)old);
+        tell(fast, queue, old);
     }
 }
 
@@ -170,20 +183,19 @@ static void drain_split_telling(struct fast_device *fast, struct fast_queue *que
     }
 }
 
-/* A packed ring as its loop holds it in locals. */
-struct fast_packed_view {
-    uintptr_t bias;
-    struct fast_packed_descriptor *ring;
-    struct fast_packed_descriptor *end;
+/* Where a packed ring's loop is. */
+struct fast_packed_place {
     struct fast_packed_descriptor *next;
     uint32_t available; /* of PACKED_MARKS, what the next one has when it is available */
+    uint32_t passed;    /* descriptors */
 };
 
-INLINE void step(struct fast_packed_view *view)
+INLINE void step(const struct fast_queue *queue, struct fast_packed_place *place)
 {
-    if (__builtin_expect(++view->next == view->end, 0)) {
-        view->next = view->ring;
-        view->available ^= PACKED_MARKS;
+    place->passed++;
+    if (__builtin_expect(++place->next == queue->ring_end, 0)) {
+        place->next = queue->ring;
+        place->available ^= PACKED_MARKS;
     }
 }
 
@@ -196,68 +208,61 @@ INLINE void write_used(struct fast_packed_descriptor *descriptor, uint32_t avail
 }
 
 /* Finishes the chain that starts at the next descriptor; returns its id. */
-INLINE uint32_t finish_packed(struct fast_packed_view *view, uint32_t flags,
-                              uint32_t *descriptors)
+INLINE uint32_t finish_packed(const struct fast_queue *queue, struct fast_packed_place *place,
+                              uint32_t flags)
 {
-    const struct fast_packed_descriptor *last = view->next;
+    const struct fast_packed_descriptor *last = place->next;
     uint64_t status;
 
-    step(view);
-    ++*descriptors;
+    step(queue, place);
     while ((flags & DESCRIPTOR_NEXT) != 0) {
-        last = view->next;
+        last = place->next;
         flags = last->flags;
-        step(view);
-        ++*descriptors;
+        step(queue, place);
     }
     status = last->address;
     if ((flags & DESCRIPTOR_INDIRECT) != 0) {
-        status = status_in_table(view->bias, status, last->bytes);
+        status = status_in_table(queue->bias, status, last->bytes);
     }
-    *(uint8_t *)(view->bias + status) = 0;
+    *(uint8_t *)(queue->bias + status) = 0;
     return last->id;
 }
 
 INLINE void drain_packed(struct fast_device *fast, struct fast_queue *queue, bool in_order,
                          bool interrupts)
 {
-    struct fast_packed_descriptor *ring = (struct fast_packed_descriptor *)(void *)queue->table;
-    struct fast_packed_view view = { queue->bias, ring, ring + queue->size, ring + queue->next,
-                                     queue->available };
-    struct fast_packed_descriptor *batch = view.next;
-    uint32_t descriptors = 0;
-    uint32_t done = 0;
-    uint32_t id = 0;
+    struct fast_packed_place place = { queue->next, queue->available, 0 };
+    struct fast_packed_descriptor *first = place.next;
+    uint32_t flags = __atomic_load_n(&first->flags, __ATOMIC_ACQUIRE);
+    uint32_t id;
 
-    for (;; done++) {
-        struct fast_packed_descriptor *first = view.next;
-        uint32_t flags = __atomic_load_n(&first->flags, __ATOMIC_ACQUIRE);
-        uint32_t available = view.available;
+    if ((flags & PACKED_MARKS) != place.available) {
+        return;
+    }
+    do {
+        uint32_t available = place.available;
 
-        if ((flags & PACKED_MARKS) != available) {
-            break;
-        }
-        id = finish_packed(&view, flags, &descriptors);
+        id = finish_packed(queue, &place, flags);
         if (!in_order) {
             write_used(first, available, id);
         }
-    }
-    if (done == 0) {
-        return;
-    }
+        queue->finished++;
+        first = place.next;
+        flags = __atomic_load_n(&first->flags, __ATOMIC_ACQUIRE);
+    } while ((flags & PACKED_MARKS) == place.available);
     if (in_order) { /* one for all, where the first was */
-        write_used(batch, queue->available, id);
+        write_used(queue->next, queue->available, id);
     }
-    queue->next = (uint32_t)(view.next - ring);
-    queue->available = view.available;
-    queue->finished += done;
+    queue->next = first;
+    queue->available = place.available;
     if (fast->event_index && !fast->config.polls) {
-        uint32_t wrap = view.available == PACKED_AVAILABLE ? 0x8000 : 0;
+        uint32_t wrap = place.available == PACKED_AVAILABLE ? 0x8000 : 0;
 
-        __atomic_store_n(&queue->used_head[0], (uint16_t)(queue->next | wrap), __ATOMIC_RELAXED);
+        __atomic_store_n(&queue->used_head[0], (uint16_t)((uint32_t)(first - queue->ring) | wrap),
+                         __ATOMIC_RELAXED);
     }
     if (interrupts) {
-        tell_packed(fast, queue, descriptors);
+        tell_packed(fast, queue, place.passed);
     }
 }
 
@@ -305,6 +310,12 @@ uint32_t fast_device_run(struct fast_device *fast)
     return (uint32_t)done;
 }
 
+static void do_nothing(struct fast_device *fast, struct fast_queue *queue)
+{
+    (void)fast;
+    (void)queue;
+}
+
 static void start_queue(struct fast_device *fast, struct fast_queue *queue)
 {
     queue->table = at(fast, queue->address[0]);
@@ -314,12 +325,13 @@ static void start_queue(struct fast_device *fast, struct fast_queue *queue)
     queue->bias = (uintptr_t)fast->config.memory - fast->config.daddr;
     queue->mask = queue->size - 1;
     queue->in_order = (fast->accepted & SK_VIRTIO_FEATURE(SK_VIRTIO_F_IN_ORDER)) != 0;
-    queue->avail_event = &queue->no_event;
     queue->packed = (fast->accepted & SK_VIRTIO_FEATURE(SK_VIRTIO_F_RING_PACKED)) != 0;
     queue->drain = choose_drain(fast, queue);
-    queue->doorbell = fast->config.polls ? NULL : queue->drain;
+    queue->doorbell = fast->config.polls ? do_nothing : queue->drain;
     if (queue->packed) {
-        queue->next = 0;
+        queue->ring = at(fast, queue->address[0]);
+        queue->ring_end = queue->ring + queue->size;
+        queue->next = queue->ring;
         queue->available = PACKED_AVAILABLE;
         queue->used_head[0] = 0x8000;
         queue->used_head[1] =
@@ -376,7 +388,8 @@ static void reset_queues(struct fast_device *fast)
     for (uint32_t i = 0; i < FAST_QUEUES_MAX; i++) {
         struct fast_queue *queue = &fast->queues[i];
 
-        *queue = (struct fast_queue){ .finished_before = queue->finished_before + queue->finished,
+        *queue = (struct fast_queue){ .doorbell = do_nothing,
+                                      .finished_before = queue->finished_before + queue->finished,
                                       .notifications = queue->notifications };
     }
 }
@@ -439,23 +452,13 @@ static void write_register(struct fast_device *fast, uint64_t offset, uint32_t v
     }
 }
 
-static void ring_doorbell(struct fast_device *fast, uint32_t index)
-{
-    struct fast_queue *queue = &fast->queues[index % FAST_QUEUES_MAX];
-
-    queue->notifications++;
-    if (queue->doorbell != NULL) {
-        queue->doorbell(fast, queue);
-    }
-}
-
 static void write(void *context, uint64_t offset, unsigned width, uint32_t value)
 {
     struct fast_device *fast = context;
 
     (void)width;
     if (__builtin_expect(offset == 0x050, 1)) {
-        ring_doorbell(fast, value);
+        fast_device_notify(fast, value);
     } else if (offset < 0x100) {
         write_register(fast, offset, value);
     }
@@ -468,6 +471,7 @@ void fast_device_init(struct fast_device *fast, const struct fast_device_config 
     uint64_t blk_size = 512;
 
     memset(fast, 0, sizeof(*fast));
+    reset_queues(fast);
     fast->config = *config;
     if (fast->config.queue_count == 0) {
         fast->config.queue_count = 1;

@@ -37,6 +37,7 @@ struct fast_device_config {
 };
 
 struct fast_descriptor;
+struct fast_packed_descriptor;
 struct fast_used;
 struct fast_device;
 struct fast_queue;
@@ -50,16 +51,17 @@ struct fast_queue {
     uint16_t *avail;       /* flags, index, ring, event */
     uint16_t *used_head;   /* flags, index */
     struct fast_used *used;
-    uint16_t *avail_event; /* or `no_event` */
+    uint16_t *avail_event; /* with EVENT_IDX */
     uintptr_t bias;        /* what to add to a device address */
     uint32_t size;
     uint32_t mask;
     uint64_t finished;     /* requests; it finishes in order, so one index serves both rings */
-    fast_drain doorbell;   /* NULL: not set up, or the device polls */
+    fast_drain doorbell;   /* does nothing if it is not set up, or the device polls */
     fast_drain drain;      /* NULL: not set up */
-    uint32_t next;         /* packed: the descriptor to read and to write */
-    uint32_t available;    /* packed: how that one is marked when it is available */
-    uint16_t no_event;
+    struct fast_packed_descriptor *ring; /* packed: the ring, */
+    struct fast_packed_descriptor *ring_end;
+    struct fast_packed_descriptor *next; /* the descriptor to read and to write, */
+    uint32_t available;                  /* and how that one is marked when it is available */
     bool packed;
     bool in_order;
     uint64_t address[3];
@@ -85,6 +87,18 @@ struct fast_device {
 };
 
 void fast_device_init(struct fast_device *fast, const struct fast_device_config *config);
+
+/*
+ * Rings a queue's doorbell by a call, for a transport whose notifications are
+ * calls; a write of the register does the same.
+ */
+static inline void fast_device_notify(struct fast_device *fast, uint32_t index)
+{
+    struct fast_queue *queue = &fast->queues[index % FAST_QUEUES_MAX];
+
+    queue->notifications++;
+    queue->doorbell(fast, queue);
+}
 
 /* Finishes everything that is in the rings; returns how many requests. */
 uint32_t fast_device_run(struct fast_device *fast);
