@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -15,9 +16,9 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -26,10 +27,12 @@
 #include <skio_hosted/process.h>
 
 #include "descriptors.h"
+#include "huge_pages.h"
 
 #define MIB       (UINT64_C(1) << 20)
 #define SECOND_NS UINT64_C(1000000000)
 #define SHORT_NS  UINT64_C(20000000)
+#define LONG_NS   (60 * SECOND_NS) /* ends what would hang */
 
 static struct sk_process *process;
 static const struct sk_platform *platform;
@@ -62,6 +65,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    huge_pages_unlock();
     if (sk_process_destroy(process) != SK_OK) {
         return -1;
     }
@@ -197,10 +201,13 @@ static void test_process_add_region__wrong_sizes_and_pages_change_nothing(void *
 static void test_process_add_region__huge_pages_or_a_clear_no(void **state)
 {
     const struct sk_process_region *region;
-    enum sk_status status =
-        sk_process_add_region(process, MIB, SK_PROCESS_PAGES_HUGE, &region);
+    enum sk_status status;
+    unsigned open;
 
     (void)state;
+    huge_pages_lock();
+    open = descriptors_count();
+    status = sk_process_add_region(process, MIB, SK_PROCESS_PAGES_HUGE, &region);
     if (status == SK_OK) {
         assert_true(region->page_bytes >= 2 * MIB);
         assert_int_equal(region->bytes % region->page_bytes, 0);
@@ -209,11 +216,12 @@ static void test_process_add_region__huge_pages_or_a_clear_no(void **state)
     } else {
         assert_int_equal(status, SK_ERR_NO_MEMORY);
         assert_int_equal(sk_process_region_count(process), 0);
-        assert_int_equal(descriptors_count(), descriptors);
+        assert_int_equal(descriptors_count(), open);
         assert_int_equal(lines[SK_LOG_ERROR], 1);
         assert_int_equal(sk_process_add_region(process, MIB, SK_PROCESS_PAGES_ANY, &region),
                          SK_OK);
-        assert_int_equal(region->page_bytes, 4096);
+        /* Somebody may have given some back just now, if there are any. */
+        assert_true(region->page_bytes == 4096 || huge_pages_count() > 0);
     }
 }
 
@@ -425,20 +433,18 @@ static void test_process_wait__ends_by_its_deadline(void **state)
     uint64_t start = now();
 
     (void)state;
-    platform->wait(platform->context, NULL, 0, start + SHORT_NS); /* a short pause */
-    assert_true(now() < start + SECOND_NS);
+    platform->wait(platform->context, NULL, 0, start + LONG_NS); /* a short pause */
     assert_int_equal(attach(fd, &word), SK_OK);
+    wait_on(fd, &word, 0, 0); /* one that passed long ago */
+    platform->wait(platform->context, &word, 0, 0);
+    wait_on(100, &word, 0, start + LONG_NS); /* one that is not attached is a short pause */
+    assert_true(now() < start + LONG_NS);
     start = now();
     platform->wait(platform->context, &word, 0, start + SHORT_NS);
     assert_true(now() >= start + SHORT_NS);
     start = now();
     wait_on(fd, &word, 0, start + SHORT_NS);
     assert_true(now() >= start + SHORT_NS);
-    start = now();
-    wait_on(fd, &word, 0, 0); /* one that passed long ago */
-    platform->wait(platform->context, &word, 0, 0);
-    wait_on(100, &word, 0, now() + SHORT_NS); /* one that is not attached is a short pause */
-    assert_true(now() < start + SECOND_NS);
     assert_int_equal(word, 0);
     detach(fd);
     assert_int_equal(close(fd), 0);
@@ -463,20 +469,23 @@ static bool forget_pwait2(void)
 static int sleep_without_pwait2(int fd, sk_atomic_u32 *word)
 {
     uint64_t start = now();
-    clock_t used = clock();
+    struct rusage before;
+    struct rusage after;
 
     if (!forget_pwait2()) {
         return 77;
     }
+    (void)getrusage(RUSAGE_SELF, &before);
     wait_on(fd, word, 0, start + SHORT_NS);
+    (void)getrusage(RUSAGE_SELF, &after);
     if (now() < start + SHORT_NS || *word != 0) {
         return 1; /* ended early */
     }
-    if (clock() - used > CLOCKS_PER_SEC / 100) {
-        return 2; /* did not sleep */
+    if (after.ru_nvcsw == before.ru_nvcsw) {
+        return 2; /* did not sleep: the processor was never given away */
     }
     (void)eventfd_write(fd, 1);
-    wait_on(fd, word, 0, now() + SECOND_NS);
+    wait_on(fd, word, 0, now() + LONG_NS);
     return *word == 1 ? 0 : 3;
 }
 
@@ -513,13 +522,13 @@ static void test_process_wait__signal_from_before_ends_it_at_once(void **state)
     assert_int_equal(attach(fd, &word), SK_OK);
     for (unsigned i = 0; i < 100; i++) {
         assert_int_equal(eventfd_write(fd, 1), 0);
-        wait_on(fd, &word, word, now() + 60 * SECOND_NS);
+        wait_on(fd, &word, word, now() + LONG_NS);
         assert_int_equal(word, i + 1);
     }
     (void)sk_process_take(process, fd);
     word = 0;
     assert_int_equal(eventfd_write(fd, 1), 0);
-    platform->wait(platform->context, &word, 0, now() + 60 * SECOND_NS);
+    platform->wait(platform->context, &word, 0, now() + LONG_NS);
     assert_int_equal(word, 1);
     detach(fd);
     assert_int_equal(close(fd), 0);
@@ -541,16 +550,16 @@ static void test_process_wake__ends_a_sleep_before_it_and_in_it(void **state)
     for (unsigned i = 0; i < 100; i++) {
         platform->wake(platform->context, &interrupt, &other);
         if (i % 2 == 0) {
-            wait_on(fd, &other, 7, now() + 60 * SECOND_NS);
+            wait_on(fd, &other, 7, now() + LONG_NS);
         } else {
-            platform->wait(platform->context, &other, 7, now() + 60 * SECOND_NS);
+            platform->wait(platform->context, &other, 7, now() + LONG_NS);
         }
     }
     assert_int_equal(word, 0);
     assert_int_equal(eventfd_write(fd, 1), 0); /* both: neither hides the other */
     platform->wake(platform->context, &interrupt, &other);
-    wait_on(fd, &other, 7, now() + 60 * SECOND_NS);
-    wait_on(fd, &other, 7, now() + 60 * SECOND_NS);
+    wait_on(fd, &other, 7, now() + LONG_NS);
+    wait_on(fd, &other, 7, now() + LONG_NS);
     assert_int_equal(word, 1);
     detach(fd);
     assert_int_equal(close(fd), 0);
@@ -568,7 +577,7 @@ static void *sleep_through(void *argument)
 
     for (uint32_t seen = 0; seen < 1000; seen++) {
         while (sleeper->word == seen) {
-            wait_on(sleeper->fd, &sleeper->word, seen, now() + 60 * SECOND_NS);
+            wait_on(sleeper->fd, &sleeper->word, seen, now() + 2 * LONG_NS);
         }
         sleeper->rounds = seen + 1;
     }
@@ -580,17 +589,19 @@ static void test_process_wake__none_is_lost_between_threads(void **state)
     struct sleeper sleeper = { .fd = make_event() };
     struct sk_interrupt interrupt = sk_process_interrupt(sleeper.fd);
     sk_atomic_u32 handled = 0;
-    uint64_t start = now();
     pthread_t thread;
 
     (void)state;
     assert_int_equal(attach(sleeper.fd, &handled), SK_OK);
     assert_int_equal(pthread_create(&thread, NULL, sleep_through, &sleeper), 0);
     for (uint32_t i = 0; i < 1000; i++) {
+        uint64_t start = now();
+
         sleeper.word++;
         platform->wake(platform->context, &interrupt, &sleeper.word);
         while (sleeper.rounds != i + 1) {
-            assert_true(now() - start < 30 * SECOND_NS);
+            assert_true(now() - start < LONG_NS);
+            (void)sched_yield();
         }
     }
     assert_int_equal(pthread_join(thread, NULL), 0);
@@ -607,9 +618,9 @@ static void test_process_wait__changed_word_does_not_sleep(void **state)
 
     (void)state;
     assert_int_equal(attach(fd, &word), SK_OK);
-    wait_on(fd, &word, 4, start + 60 * SECOND_NS);
-    platform->wait(platform->context, &word, 4, start + 60 * SECOND_NS);
-    assert_true(now() < start + 30 * SECOND_NS);
+    wait_on(fd, &word, 4, start + LONG_NS);
+    platform->wait(platform->context, &word, 4, start + LONG_NS);
+    assert_true(now() < start + LONG_NS);
     assert_int_equal(word, 5);
     detach(fd);
     assert_int_equal(close(fd), 0);
@@ -631,7 +642,7 @@ static void *play(void *argument)
     struct player *player = argument;
 
     for (uint32_t seen = 0; player->rounds < ROUNDS; player->rounds++) {
-        uint64_t deadline = now() + 20 * SECOND_NS;
+        uint64_t deadline = now() + LONG_NS;
 
         while (player->word == seen && now() < deadline) {
             wait_on(player->ours, &player->word, seen, deadline);
