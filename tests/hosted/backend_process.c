@@ -20,7 +20,7 @@
 
 #include <skio_hosted/backend.h>
 
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 
 void backend_process_init(struct backend_process *process, uint64_t bytes)
 {

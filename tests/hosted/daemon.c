@@ -117,7 +117,7 @@ void daemon_start_late(struct daemon *daemon, unsigned milliseconds)
 void daemon_start(struct daemon *daemon)
 {
     daemon_start_late(daemon, 0);
-    for (unsigned i = 0; i < 2000 && !listens(daemon->socket); i++) {
+    for (unsigned i = 0; i < 6000 && !listens(daemon->socket); i++) {
         int status;
 
         if (waitpid(daemon->pid, &status, WNOHANG) == daemon->pid) {

@@ -21,7 +21,7 @@
 
 enum command { NOTHING, STOP, DIE, LEAVE, RETURN, LET_GO };
 
-#define LONG_NS UINT64_C(3000000000)
+#define LONG_NS UINT64_C(60000000000) /* for the rest of a message */
 
 /* ---- Memory and rings -------------------------------------------------------------------- */
 
@@ -700,7 +700,7 @@ static void command(struct fake_backend *fake, enum command what)
 {
     fake->command = (int)what;
     assert_int_equal(eventfd_write(fake->wake, 1), 0);
-    for (unsigned i = 0; i < 20000 && fake->command != NOTHING; i++) {
+    for (unsigned i = 0; i < 120000 && fake->command != NOTHING; i++) {
         (void)usleep(500);
     }
     assert_int_equal(fake->command, NOTHING);

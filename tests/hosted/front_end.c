@@ -477,7 +477,7 @@ int front_end_wait(struct front_queue *queue)
         uint64_t count;
 
         assert_true(ski_vhost_user_now() < until);
-        if (!there && poll(&fd, 1, 20000) == 1) {
+        if (!there && poll(&fd, 1, (int)(FRONT_WAIT_NS / 1000000)) == 1) {
             (void)!read(queue->call, &count, sizeof(count));
         }
     }

@@ -31,7 +31,7 @@
 #define FRONT_DATA    (512u << 10)
 
 /* Longest wait for anything. */
-#define FRONT_WAIT_NS UINT64_C(20000000000)
+#define FRONT_WAIT_NS UINT64_C(60000000000)
 
 /* Everything that our back end offers, and nothing of it. */
 #define FRONT_FEATURES                                                                         \

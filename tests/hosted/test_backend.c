@@ -649,7 +649,6 @@ static void test_backend_connections__no_more_than_there_is_room_for(void **stat
             }
             (void)poll(NULL, 0, 1);
         }
-        (void)poll(NULL, 0, 20);
     }
     front_end_close(&other);
 }

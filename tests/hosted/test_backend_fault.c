@@ -211,8 +211,8 @@ static void test_backend_fault__slow_and_stalled_requests(void **state)
 
 /* ---- Replies -------------------------------------------------------------------------------- */
 
-/* The bytes of the answer to GET_FEATURES, as they come. */
-static size_t raw_reply(uint8_t *out, size_t room, unsigned *out_fds)
+/* The bytes of the answer to GET_FEATURES, as they come; behind `expected` nothing for a while. */
+static size_t raw_reply(uint8_t *out, size_t room, size_t expected, unsigned *out_fds)
 {
     _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(64 * sizeof(int))];
     size_t done = 0;
@@ -229,7 +229,7 @@ static size_t raw_reply(uint8_t *out, size_t room, unsigned *out_fds)
                                   .msg_controllen = sizeof(control) };
         ssize_t got;
 
-        if (poll(&fd, 1, (int)(SHORT_NS / MILLISECOND)) != 1) {
+        if (poll(&fd, 1, (int)((done < expected ? FRONT_WAIT_NS : SHORT_NS) / MILLISECOND)) != 1) {
             break;
         }
         got = recvmsg(front.socket, &message, MSG_CMSG_CLOEXEC);
@@ -285,7 +285,8 @@ static void test_backend_fault__lies_in_replies(void **state)
         unsigned fds;
 
         start(cases[i].fault, NULL);
-        assert_int_equal(raw_reply(bytes, sizeof(bytes), &fds), cases[i].bytes);
+        assert_int_equal(raw_reply(bytes, sizeof(bytes), cases[i].bytes, &fds),
+                         cases[i].bytes);
         memcpy(&header, bytes, sizeof(header));
         assert_int_equal(fds, cases[i].fds);
         if (cases[i].bytes >= 8) {

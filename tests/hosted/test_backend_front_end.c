@@ -17,8 +17,8 @@
 
 #include "backend_process.h"
 #include "descriptors.h"
+#include "patient.h"
 
-#define SECOND UINT64_C(1000000000)
 #define BLOCK  4096u
 #define BLOCKS 256u
 #define DEPTH  16u
@@ -70,8 +70,7 @@ static void open_disk(uint64_t without)
     if (queue_size != 0) {
         options.driver.queue_size = queue_size;
     }
-    options.driver.timeout_ns = 60 * SECOND;
-    options.vhost_user.reconnect_ns = 60 * SECOND;
+    be_patient(&options);
     if (sk_vhost_user_disk_open(backend.socket, &options, &disk, error) != SK_OK) {
         fail_msg("%s", error);
     }
@@ -221,7 +220,7 @@ static void submit(struct load *load, uint32_t slot)
 static void run(struct load *load, uint32_t more)
 {
     const struct sk_platform *platform = device->platform;
-    uint64_t deadline = platform->now_ns(platform->context) + 60 * SECOND;
+    uint64_t deadline = platform->now_ns(platform->context) + PATIENT_NS;
     uint32_t goal = load->finished + more;
 
     while (load->finished < goal) {

@@ -112,7 +112,7 @@ static void expect_stopped(void)
     struct pollfd fd = { .fd = front.queues[0].error, .events = POLLIN };
     struct ski_vhost_user_message told;
 
-    assert_int_equal(poll(&fd, 1, 20000), 1);
+    assert_int_equal(poll(&fd, 1, (int)(FRONT_WAIT_NS / 1000000)), 1);
     assert_int_equal(ski_vhost_user_receive(front.backend_channel,
                                             ski_vhost_user_now() + FRONT_WAIT_NS, &told),
                      SK_OK);

@@ -362,7 +362,7 @@ static void test_backend_killed__before_its_interrupt_wakes_the_sleeper(void **s
         backend.faults[0] = NULL;
         backend_process_start(&backend);
         resume(kinds[kind]);
-        assert_int_equal(poll(&fd, 1, 20000), 1);
+        assert_int_equal(poll(&fd, 1, (int)(FRONT_WAIT_NS / 1000000)), 1);
         finish_all();
         front_end_disconnect(&front);
         backend_process_stop(&backend);

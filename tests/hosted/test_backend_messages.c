@@ -26,7 +26,6 @@
 #include "front_end.h"
 
 #define SECTORS 2048u
-#define QUIET_NS UINT64_C(2000000000)
 
 static char folder[] = "/tmp/skio-backend-XXXXXX";
 static char socket_path[64];
@@ -234,7 +233,7 @@ static void test_backend_message__of_another_version_or_a_reply_ends_the_connect
         begin();
         front_end_send(&front, SKI_VHOST_USER_GET_QUEUE_NUM, flags, NULL, 0, NULL, 0);
         if (good_flags) {
-            assert_true(front_end_receive(&front, QUIET_NS));
+            assert_true(front_end_receive(&front, FRONT_WAIT_NS));
             assert_int_equal(front.message.payload.u64, 2);
             front_end_disconnect(&front);
         } else {
@@ -338,7 +337,7 @@ static void test_backend_config__out_of_bounds_is_answered_with_nothing(void **s
 
         front_end_send(&front, SKI_VHOST_USER_GET_CONFIG, SKI_VHOST_USER_VERSION, &config,
                        SKI_VHOST_USER_CONFIG_HEAD + 1, NULL, 0);
-        assert_true(front_end_receive(&front, QUIET_NS));
+        assert_true(front_end_receive(&front, FRONT_WAIT_NS));
         assert_int_equal(front.message.header.request, SKI_VHOST_USER_GET_CONFIG);
         assert_int_equal(front.message.header.size, 0);
     }
@@ -385,7 +384,7 @@ static void test_backend_queues__wrong_descriptions_are_refused(void **state)
     expect_end("queue 2", SKI_VHOST_USER_SET_VRING_KICK);
     begin();
     send_plain(SKI_VHOST_USER_GET_VRING_BASE, 8, NULL, 0);
-    assert_true(front_end_receive(&front, QUIET_NS));
+    assert_true(front_end_receive(&front, FRONT_WAIT_NS));
     state_of.index = 2;
     front_end_send(&front, SKI_VHOST_USER_GET_VRING_BASE, SKI_VHOST_USER_VERSION, &state_of, 8,
                    NULL, 0);
@@ -637,7 +636,7 @@ static void test_backend_record__wrong_ones_are_refused(void **state)
         said.queue_size = (uint16_t)(i == 2 ? 0 : i == 3 ? 65535 : 16);
         front_end_send(&front, SKI_VHOST_USER_GET_INFLIGHT_FD, SKI_VHOST_USER_VERSION, &said,
                        sizeof(said), NULL, 0);
-        assert_true(front_end_receive(&front, QUIET_NS));
+        assert_true(front_end_receive(&front, FRONT_WAIT_NS));
         assert_int_equal(front.message.payload.inflight.mmap_size, 0);
         assert_int_equal(front.message.fd_count, 0);
     }
@@ -761,7 +760,7 @@ static void test_backend_message__any_bytes_harm_nobody(void **state)
             front_end_send(&front, kind->request, flags, payload, size, some, count);
             /* What it answers is read now and then, so that it never waits for us. */
             while (poll(&(struct pollfd){ .fd = front.socket, .events = POLLIN }, 1, 0) == 1 &&
-                   front_end_receive(&front, QUIET_NS)) {
+                   front_end_receive(&front, FRONT_WAIT_NS)) {
             }
         }
         front_end_disconnect(&front);

@@ -23,15 +23,14 @@
 #include <skio_hosted/vhost_user.h>
 
 #include "descriptors.h"
+#include "patient.h"
 
 #define BIT(bit)   SK_VIRTIO_FEATURE(bit)
-#define SECOND     UINT64_C(1000000000)
 #define BLOCK      4096u
 #define BLOCKS     64u /* of each owner's part */
 #define OWNERS     2u
 #define DEPTH      8u
 #define SECTORS    (OWNERS * BLOCKS * BLOCK / SK_BLOCK_SECTOR_BYTES)
-#define PATIENCE_NS (60 * SECOND)
 
 /* Assertions of any thread. */
 #define require(condition)                                                                     \
@@ -104,12 +103,11 @@ static void open_disk(uint64_t features, uint32_t queue_size)
     struct sk_vhost_user_disk_options options = SK_VHOST_USER_DISK_OPTIONS_DEFAULT;
     char error[SK_VHOST_USER_ERROR_BYTES];
 
+    be_patient(&options);
     options.process.write_log = drop_line;
     options.driver.features = features;
     options.driver.queue_count = OWNERS;
     options.driver.queue_size = queue_size;
-    options.driver.timeout_ns = PATIENCE_NS;
-    options.vhost_user.reconnect_ns = PATIENCE_NS;
     if (sk_vhost_user_disk_open(socket_path, &options, &disk, error) != SK_OK) {
         fail_msg("%s", error);
     }
@@ -251,7 +249,7 @@ static void rest(struct owner *owner)
     case 2:
         status = sk_vhost_user_disk_arm(disk, owner->index);
         require(status == SK_OK || status == SK_ERR_AGAIN);
-        require(status != SK_OK || poll(&wait, 1, (int)(PATIENCE_NS / 1000000)) == 1);
+        require(status != SK_OK || poll(&wait, 1, (int)(PATIENT_NS / 1000000)) == 1);
         break;
     default:
         (void)sched_yield();

@@ -15,6 +15,7 @@
 #include "descriptors.h"
 #include "event_loop.h"
 #include "fake_backend.h"
+#include "patient.h"
 
 static struct fake_backend fake;
 static struct sk_vhost_user_disk *disk;
@@ -34,6 +35,7 @@ static int set_up(void **state)
     for (size_t i = 0; i < sizeof(fake.storage); i++) {
         fake.storage[i] = (uint8_t)(i * 31 + i / 256);
     }
+    be_patient(&options);
     options.process.log_level = SK_LOG_ERROR;
     if (sk_vhost_user_disk_open(fake.path, &options, &disk, NULL) != SK_OK) {
         return -1;

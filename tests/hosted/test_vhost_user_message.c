@@ -16,7 +16,7 @@
 #include "descriptors.h"
 #include "vhost_user_message.h"
 
-#define LONG_NS  UINT64_C(5000000000)
+#define LONG_NS  UINT64_C(60000000000)
 #define SHORT_NS UINT64_C(30000000)
 #define HEADER   sizeof(struct ski_vhost_user_header)
 

@@ -19,9 +19,9 @@
 
 #include "descriptors.h"
 #include "fake_backend.h"
+#include "patient.h"
 
-#define MS     UINT64_C(1000000)
-#define SECOND UINT64_C(1000000000)
+#define MS UINT64_C(1000000)
 
 static struct fake_backend fake;
 static struct fake_backend_config config;
@@ -52,10 +52,7 @@ static int set_up(void **state)
     config.protocol |= FAKE_BACKEND_INFLIGHT;
     options = default_options;
     options.driver.queue_size = 16;
-    options.driver.timeout_ns = 4 * SECOND;
-    options.driver.control_timeout_ns = 500 * MS;
-    options.vhost_user.message_ns = SECOND;
-    options.vhost_user.reconnect_ns = 2 * SECOND;
+    be_patient(&options);
     options.process.write_log = keep_errors;
     options.memory_bytes = 1 << 20;
     disk = NULL;
@@ -73,12 +70,23 @@ static int tear_down(void **state)
     return descriptors_count() == descriptors ? 0 : -1;
 }
 
+/* With a short time for answers one that behaves may be too slow, on a machine that is busy. */
+static bool is_impatient(void)
+{
+    return options.driver.timeout_ns < PATIENT_NS || options.vhost_user.message_ns < PATIENT_NS;
+}
+
 static void open_disk(void)
 {
     char error[SK_VHOST_USER_ERROR_BYTES];
+    enum sk_status status;
 
     fake_backend_start(&fake, &config);
-    if (sk_vhost_user_disk_open(fake.path, &options, &disk, error) != SK_OK) {
+    status = sk_vhost_user_disk_open(fake.path, &options, &disk, error);
+    for (unsigned i = 0; i < 1000 && status != SK_OK && is_impatient(); i++) {
+        status = sk_vhost_user_disk_open(fake.path, &options, &disk, error);
+    }
+    if (status != SK_OK) {
         fail_msg("%s", error);
     }
     device = sk_vhost_user_disk_device(disk);
@@ -119,9 +127,21 @@ static uint64_t now(void)
 /* Until the next back end is at work, or none will be. */
 static void settle(void)
 {
-    for (unsigned i = 0; i < 5000 && !info().connected; i++) {
+    for (unsigned i = 0; i < PATIENT_NS / MS && !info().connected; i++) {
         (void)usleep(1000);
     }
+}
+
+static void recover_and_use(void)
+{
+    enum sk_status status = sk_block_recover(device, 0);
+
+    status = status == SK_OK ? use() : status;
+    for (unsigned i = 0; i < 1000 && status != SK_OK && is_impatient(); i++) {
+        status = sk_block_recover(device, 0);
+        status = status == SK_OK ? use() : status;
+    }
+    assert_int_equal(status, SK_OK);
 }
 
 /* ---- A delay, and nothing more ----------------------------------------------------------- */
@@ -161,12 +181,14 @@ static void *kill_often(void *argument)
 static void test_vhost_user_resume__death_at_random_moments_is_not_seen(void **state)
 {
     pthread_t thread;
+    uint64_t start;
 
     (void)state;
     open_disk();
     killing = true;
     assert_int_equal(pthread_create(&thread, NULL, kill_often, NULL), 0);
-    for (unsigned i = 0; i < 100000 && info().reconnects < 100; i++) {
+    start = now();
+    while (info().reconnects < 100 && now() - start < 4 * PATIENT_NS) {
         assert_int_equal(use(), SK_OK);
     }
     killing = false;
@@ -195,32 +217,34 @@ static void test_vhost_user_resume__request_waits_for_the_next_back_end(void **s
     start = now();
     assert_int_equal(pthread_create(&thread, NULL, return_later, NULL), 0);
     assert_int_equal(use(), SK_OK);
-    assert_true(now() - start >= 290 * MS && now() - start < 3 * SECOND);
+    assert_true(now() - start >= 290 * MS);
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(info().reconnects, 1);
 }
 
 /* What was finished just before, and not told, is found after. */
-static void *die_later(void *argument)
+static void *die_after_the_next(void *argument)
 {
-    (void)usleep(100000);
-    fake.config.mute = false;
+    const uint32_t *before = argument;
+
+    while (fake.requests == *before) {
+        (void)usleep(1000);
+    }
     fake_backend_die(&fake);
     return argument;
 }
 
 static void test_vhost_user_resume__untold_completion_is_found(void **state)
 {
+    uint32_t before;
     pthread_t thread;
-    uint64_t start;
 
     (void)state;
     open_disk();
     fake.config.mute = true;
-    start = now();
-    assert_int_equal(pthread_create(&thread, NULL, die_later, NULL), 0);
+    before = fake.requests;
+    assert_int_equal(pthread_create(&thread, NULL, die_after_the_next, &before), 0);
     assert_int_equal(sk_block_read(queue, 0, data, 512, 0), SK_OK); /* sleeps: nobody calls */
-    assert_true(now() - start < 2 * SECOND);
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(info().reconnects, 1);
 }
@@ -265,12 +289,11 @@ static void test_vhost_user_resume__nobody_comes_back_in_time(void **state)
     fake_backend_leave(&fake);
     start = now();
     assert_int_not_equal(use(), SK_OK);
-    assert_true(now() - start >= 290 * MS && now() - start < 3 * SECOND);
+    assert_true(now() - start >= 290 * MS);
     assert_int_equal(sk_block_get_state(device), SK_BLOCK_STATE_BROKEN);
     assert_non_null(strstr(last_error, "no back end came back in time"));
     fake_backend_return(&fake);
-    assert_int_equal(sk_block_recover(device, 0), SK_OK);
-    assert_int_equal(use(), SK_OK);
+    recover_and_use();
     assert_true(info().resumes);
 }
 
@@ -358,17 +381,17 @@ static void test_vhost_user_resume__stop_does_not_wait(void **state)
     uint64_t start;
 
     (void)state;
-    options.vhost_user.reconnect_ns = 60 * SECOND;
+    options.vhost_user.reconnect_ns = 10 * PATIENT_NS;
+    options.driver.control_timeout_ns = 10 * PATIENT_NS;
     open_disk();
     fake_backend_leave(&fake);
-    for (unsigned i = 0; i < 1000 && info().connected; i++) {
+    for (unsigned i = 0; i < PATIENT_NS / MS && info().connected; i++) {
         (void)usleep(1000);
     }
     start = now();
     sk_block_stop(device, SK_ERR_IO);
     assert_int_equal(sk_block_get_state(device), SK_BLOCK_STATE_BROKEN);
-    assert_true(now() - start < SECOND);
-    start = now();
+    assert_true(now() - start < PATIENT_NS);
     assert_int_equal(sk_vhost_user_disk_close(disk), SK_OK);
     disk = NULL;
 }
@@ -376,15 +399,13 @@ static void test_vhost_user_resume__stop_does_not_wait(void **state)
 static void test_vhost_user_resume__timeout_of_a_request_ends_the_waiting(void **state)
 {
     (void)state;
-    options.vhost_user.reconnect_ns = 60 * SECOND;
     options.driver.timeout_ns = 300 * MS;
     open_disk();
     fake_backend_leave(&fake);
     assert_int_equal(use(), SK_ERR_TIMEOUT);
     assert_int_equal(sk_block_get_state(device), SK_BLOCK_STATE_BROKEN);
     fake_backend_return(&fake);
-    assert_int_equal(sk_block_recover(device, 0), SK_OK);
-    assert_int_equal(use(), SK_OK);
+    recover_and_use();
 }
 
 /* ---- Every message of a resumption ------------------------------------------------------- */
@@ -428,23 +449,24 @@ static void test_vhost_user_resume__every_fault_at_every_message(void **state)
         bool unharmed;
 
         /* Silence takes its time, each time. */
-        options.vhost_user.message_ns = fault == FAKE_BACKEND_ANSWERS_NOT ? 150 * MS : SECOND;
-        options.vhost_user.reconnect_ns = 400 * MS;
+        options.vhost_user.message_ns = fault == FAKE_BACKEND_ANSWERS_NOT ? 150 * MS : PATIENT_NS;
         open_disk();
-        assert_int_equal(die_and_use((enum fake_backend_fault)fault, 1000), SK_OK);
+        if (die_and_use((enum fake_backend_fault)fault, 1000) != SK_OK) {
+            assert_true(is_impatient());
+            recover_and_use();
+        }
         settle();
         open = descriptors_count();
         do {
             unharmed = die_and_use((enum fake_backend_fault)fault, at) == SK_OK;
             if (!unharmed) {
-                assert_int_equal(sk_block_recover(device, 0), SK_OK);
-                assert_int_equal(use(), SK_OK);
+                recover_and_use();
             }
             (void)usleep(2000);
             if (!info().connected) { /* half a close is noticed after the request went well */
-                assert_int_equal(sk_block_recover(device, 0), SK_OK);
+                recover_and_use();
             }
-            for (unsigned i = 0; i < 1000 && descriptors_count() != open; i++) {
+            for (unsigned i = 0; i < PATIENT_NS / MS && descriptors_count() != open; i++) {
                 (void)usleep(1000); /* the fake's end of what was closed here */
             }
             assert_int_equal(descriptors_count(), open);
