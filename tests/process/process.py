@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 from sockets import listens
 SKBLK = os.environ.get("SKIO_SKBLK", str(ROOT / "build/process/tools/skblk/skblk"))
 PLUGIN = os.environ.get("SKIO_PLUGIN", "")
-SECONDS = 120
+SECONDS = 300  # of anything: ends what would hang
 
 # Exit codes; the man page explains them.
 OK, DIFFERENT, USAGE, CONNECT, BACKEND, DISK, FILE, TIMEOUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
@@ -77,7 +77,7 @@ def skblk(*words, status=OK, **options):
     return run(SKBLK, *words, status=status, **options)
 
 
-def wait_for(condition, what, seconds=30):
+def wait_for(condition, what, seconds=SECONDS):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "%s did not happen in %d s" % (what, seconds)
@@ -125,6 +125,16 @@ def connects(path):
         except OSError:
             return False
     return True
+
+
+def writes(program, count, load):
+    """Waits until a program has written so many bytes more into files for a load that runs."""
+    def written():
+        assert load.poll() is None, load.communicate()
+        text = pathlib.Path("/proc/%d/io" % program.process.pid).read_text()
+        return int(text.split("wchar: ")[1].split()[0])
+    before = written()
+    wait_for(lambda: written() >= before + count, "%d bytes written" % count)
 
 
 class Bench:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from process import SKBLK, TIMEOUT, connects, main, serve, starts, wait_for
+from process import SECONDS, SKBLK, TIMEOUT, main, serve, starts, writes
 
 MIB = 1 << 20
 KILLS = int(os.environ.get("SKIO_KILLS", "100"))
@@ -22,19 +22,20 @@ def test_kills__at_random_moments_lose_nothing(bench):
     moments = random.Random(seed)
     for words in ([], ["--no-packed"]):
         path, server = serve(bench, "serve-file", image)
-        with subprocess.Popen([SKBLK, "verify", str(path), "--stress", "--seconds", "600",
-                               "--reconnect", "60s", "--timeout", "60s", "--json", "--yes-overwrite",
-                               *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as load:
+        with subprocess.Popen([SKBLK, "verify", str(path), "--stress", "--seconds", "1000",
+                               "--reconnect", "600s", "--timeout", "600s", "--json",
+                               "--yes-overwrite", *words], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as load:
+            writes(server, MIB, load)  # it has begun
             for _ in range(KILLS // 2):
                 time.sleep(moments.uniform(0, 0.12))
                 assert load.poll() is None, (load.communicate(), server.log.read_text())
                 server.kill()
                 time.sleep(moments.uniform(0, 0.02))
                 server.start()
-            wait_for(lambda: connects(path), "the last one listening")
-            time.sleep(0.5)
+            writes(server, MIB, load)
             load.send_signal(signal.SIGINT)
-            output, error = load.communicate(timeout=120)
+            output, error = load.communicate(timeout=SECONDS)
         assert load.returncode == 130, (load.returncode, error)
         counts = json.loads(output)
         assert counts["blocks_written"] > 0 and counts["blocks_torn"] == 0, counts
@@ -46,20 +47,20 @@ def test_daemon__that_remembers_nothing_is_waited_for(bench):
     """qemu-storage-daemon keeps no record of what is in flight: requests are sent again."""
     image = bench.image("a.img", 16 * MIB)
     path, daemon = bench.daemon(image)
-    with subprocess.Popen([SKBLK, "verify", str(path), "--stress", "--seconds", "600", "--reconnect",
-                           "60s", "--timeout", "60s", "--json", "--yes-overwrite"],
+    with subprocess.Popen([SKBLK, "verify", str(path), "--stress", "--seconds", "1000", "--reconnect",
+                           "600s", "--timeout", "600s", "--json", "--yes-overwrite"],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as load:
         for _ in range(5):
-            time.sleep(0.3)  # so that something is answered: who is there at four ends is given up
+            # So that each that is there is answered: who is there at four ends is given up.
+            writes(daemon, 4 * MIB, load)
             assert load.poll() is None, load.communicate()
             daemon.kill()
             path.unlink(missing_ok=True)
             daemon.start()
             starts(daemon, path)
-        wait_for(lambda: connects(path), "the last one listening")
-        time.sleep(0.5)
+        writes(daemon, MIB, load)
         load.send_signal(signal.SIGINT)
-        output, error = load.communicate(timeout=120)
+        output, error = load.communicate(timeout=SECONDS)
     assert load.returncode == 130, (load.returncode, error)
     counts = json.loads(output)
     assert counts["blocks_written"] > 0 and counts["blocks_torn"] == 0, counts
@@ -70,12 +71,12 @@ def test_daemon__that_does_not_come_back_ends_the_command(bench):
     image = bench.image("a.img", 16 * MIB)
     for words in (["--recovery", "fail"], []):
         path, daemon = bench.daemon(image)
-        with subprocess.Popen([SKBLK, "verify", str(path), "--stress", "--seconds", "600",
+        with subprocess.Popen([SKBLK, "verify", str(path), "--stress", "--seconds", "1000",
                                "--reconnect", "300ms", "--yes-overwrite", *words],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE) as load:
-            time.sleep(0.3)
+            writes(daemon, MIB, load)  # it has begun
             daemon.kill()
-            _, error = load.communicate(timeout=60)
+            _, error = load.communicate(timeout=SECONDS)
         assert load.returncode == TIMEOUT, (load.returncode, error)
         path.unlink(missing_ok=True)
 

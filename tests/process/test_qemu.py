@@ -42,7 +42,7 @@ def text_of(program):
 
 def ends(program):
     """Waits for the guest to power off; what it printed."""
-    wait_for(lambda: not program.is_alive(), "the guest powering off", 120)
+    wait_for(lambda: not program.is_alive(), "the guest powering off")
     text = text_of(program)
     assert program.process.returncode == 0, text
     return text

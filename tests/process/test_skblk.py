@@ -102,8 +102,8 @@ def test_copy__stopped_in_the_middle_goes_on(bench):
     node = {"driver": "throttle", "throttle-group": "slow",
             "file": {"driver": "file", "filename": str(image)}}
     command = bench.daemon_command(node, socket)
-    limits = '{"qom-type":"throttle-group","id":"slow","limits":{"bps-total":8388608}}'
-    starts(bench.start(command[:1] + ["--object", limits] + command[1:], "slow"), socket)
+    limits = '{"qom-type":"throttle-group","id":"slow","limits":{"bps-total":524288}}'
+    slow = starts(bench.start(command[:1] + ["--object", limits] + command[1:], "slow"), socket)
     with subprocess.Popen([SKBLK, "read", str(socket), str(bench.path("out")), "--chunk", "64k"],
                           stderr=subprocess.PIPE) as process:
         out = bench.path("out")
@@ -114,6 +114,8 @@ def test_copy__stopped_in_the_middle_goes_on(bench):
     done = int(error.split("--start ")[1].split()[0])
     assert 0 < done < 16 * MIB, error
     assert bench.path("out").read_bytes()[:done] == image.read_bytes()[:done]
+    slow.kill()
+    socket, _ = bench.daemon(image, "quick")
     skblk("read", socket, bench.path("out"), "--start", done)
     assert sha256(bench.path("out")) == sha256(image)
 
@@ -167,7 +169,7 @@ def test_bench__prints_and_draws(bench):
     for words in (["--wait", "poll"], ["--queues", "2", "--pattern", "zipf:0.8"],
                   ["--reads", "70", "--pattern", "sequential", "--yes-overwrite", "--depth", "300"],
                   ["--wait", "hybrid:20us", "--plot", plot]):
-        result = skblk("bench", socket, "--seconds", "200ms", "--json", *words).json()
+        result = skblk("bench", socket, "--seconds", "500ms", "--json", *words).json()
         assert result["requests"] > 0 and result["latency_p50_us"] > 0, words
     run("python3", "-c", "import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])", plot)
     assert "p99.9" in plot.read_text()
