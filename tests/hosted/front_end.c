@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -429,6 +430,13 @@ void front_end_publish(struct front_queue *queue)
     }
 }
 
+/* Nothing: whoever asks in a loop lets the back end have the processor. */
+static int found_nothing(void)
+{
+    (void)sched_yield();
+    return -1;
+}
+
 int front_end_poll(struct front_queue *queue)
 {
     struct front_slot *slot;
@@ -439,7 +447,7 @@ int front_end_poll(struct front_queue *queue)
         struct ski_ring_packed *ring = &queue->packed_ring;
 
         if (!ski_ring_packed_is_used(ring)) {
-            return -1;
+            return found_nothing();
         }
         index = ski_ring_packed_id(ring);
         assert_true(index < FRONT_SLOTS_MAX && queue->slots[index].out);
@@ -451,7 +459,7 @@ int front_end_poll(struct front_queue *queue)
 
         assert_int_equal(ski_ring_split_pending(ring, &count), SK_OK);
         if (count == 0) {
-            return -1;
+            return found_nothing();
         }
         length = ski_door_load32(&ring->used_elements[ring->taken & ring->mask].length);
         index = ski_ring_split_take(ring);

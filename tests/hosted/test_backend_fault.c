@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Misbehaviour on command: each kind is what its text says, when it says, and no more often. */
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -142,6 +143,7 @@ static void next_used(struct front_queue *queue, uint32_t *out_id, uint32_t *out
     do {
         index = ski_door_load16_acquire(ring->used + SKI_RING_IDX);
         assert_true(ski_vhost_user_now() < until);
+        (void)sched_yield();
     } while (index == (uint16_t)ring->taken);
     *out_count = (uint16_t)(index - ring->taken);
     *out_id = ski_door_load32(&ring->used_elements[ring->taken & ring->mask].id);
