@@ -45,13 +45,13 @@ function(fdt_machine name program)
         add_test(NAME fdt_dump_${name}
             COMMAND ${${variable}} -display none -nic none ${ARGN})
         set_tests_properties(fdt_dump_${name} PROPERTIES
-            FIXTURES_SETUP fdt_dump_${name} TIMEOUT 60)
+            FIXTURES_SETUP fdt_dump_${name} TIMEOUT 600)
     endif()
     foreach(test ${FDT_TREE_TESTS})
         if(${variable})
             add_test(NAME ${test}_${name} COMMAND ${test} ${tree})
             set_tests_properties(${test}_${name} PROPERTIES
-                FIXTURES_REQUIRED fdt_dump_${name} SKIP_RETURN_CODE 77 TIMEOUT 300)
+                FIXTURES_REQUIRED fdt_dump_${name} SKIP_RETURN_CODE 77 TIMEOUT 1200)
         else()
             add_test(NAME ${test}_${name}
                 COMMAND ${CMAKE_COMMAND} -E echo "skipped: needs ${program}")

@@ -14,7 +14,7 @@
 #define SECTOR    SK_BLOCK_SECTOR_BYTES
 #define NEAR_WRAP 65500u
 #define HYBRID_NS 20000u
-#define CONTROL_NS UINT64_C(20000000000)
+#define CONTROL_NS UINT64_C(60000000000)
 
 static uint64_t patience_ns(void)
 {

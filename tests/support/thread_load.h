@@ -18,7 +18,7 @@
 #define LOAD_SECTORS_MAX  4u  /* of a request */
 
 /* No sleep is longer, unless an interrupt or a notification was lost; TEST_PATIENCE_MS: other. */
-#define LOAD_PATIENCE_NS UINT64_C(8000000000)
+#define LOAD_PATIENCE_NS UINT64_C(30000000000)
 
 struct thread_rig_options {
     uint64_t features;
