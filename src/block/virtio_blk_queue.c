@@ -21,12 +21,6 @@
 _Static_assert(SK_BLOCK_READ == SKI_BLK_TYPE_IN && SK_BLOCK_WRITE == SKI_BLK_TYPE_OUT,
                "the usual operations are their types");
 
-/* What all of which is 0 in the usual case, as one word: the fewer branches, the shorter the way. */
-SKI_INLINE uintptr_t what_waits(const struct ski_blk_queue *queue)
-{
-    return (uintptr_t)queue->waiting | (uintptr_t)queue->refused;
-}
-
 SKI_INLINE uint32_t state_of(const struct ski_blk_queue *queue)
 {
     return atomic_load_explicit(&queue->blk->block.state, memory_order_acquire);
@@ -187,51 +181,42 @@ SKI_INLINE void tell(struct ski_blk_queue *queue, bool packed)
     }
 }
 
+/* The same for any kind of ring, where there may be no slot, or one with an unusual chain. */
+static bool start_if_simple(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    if (queue->free_count == 0 || request->segment_count != 1) {
+        return false;
+    }
+    if (ski_blk_segments_of(&queue->slots[ski_blk_next_slot(queue)]) != 1) {
+        ski_blk_end_chain(queue, ski_blk_next_slot(queue), 1);
+    }
+    return start_simple(queue, request, queue->ring.is_packed, queue->in_order);
+}
+
+bool ski_blk_start_waiting(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    bool is_new = request->status == SK_OK && request->parts == 0 && request->after == 0 &&
+                  request->repeats == 0 && request->next_sector == request->sector;
+
+    return is_new && start_if_simple(queue, request);
+}
+
 /* The rest of some requests, of which the first is unusual, or finds no slot. */
-SKI_INLINE void submit_rest(struct ski_blk_queue *queue, struct sk_block_request *const *requests,
-                            uint32_t count, bool packed, bool in_order)
+SKI_APART static void submit_rest(struct ski_blk_queue *queue,
+                                  struct sk_block_request *const *requests, uint32_t count)
 {
     bool ready = ski_blk_is_ready(queue);
 
     for (uint32_t i = 0; i < count; i++) {
-        bool room = ready && queue->waiting == NULL && queue->free_count > 0;
+        bool may_start = ready && queue->waiting == NULL;
 
-        if (room && ski_blk_segments_of(&queue->slots[ski_blk_next_slot(queue)]) != 1) {
-            ski_blk_end_chain(queue, ski_blk_next_slot(queue), 1);
-        }
-        if (!room || !start_simple(queue, requests[i], packed, in_order)) {
+        if (!may_start || !start_if_simple(queue, requests[i])) {
             ski_blk_start_request(queue, requests[i]);
         }
     }
     if (ready && queue->turn != SKI_BLK_POLLING) {
         ski_blk_publish(queue);
     }
-}
-
-SKI_APART static void submit_rest_split(struct ski_blk_queue *queue,
-                                        struct sk_block_request *const *requests, uint32_t count)
-{
-    submit_rest(queue, requests, count, false, false);
-}
-
-SKI_APART static void submit_rest_packed(struct ski_blk_queue *queue,
-                                         struct sk_block_request *const *requests, uint32_t count)
-{
-    submit_rest(queue, requests, count, true, false);
-}
-
-SKI_APART static void submit_rest_split_in_order(struct ski_blk_queue *queue,
-                                                 struct sk_block_request *const *requests,
-                                                 uint32_t count)
-{
-    submit_rest(queue, requests, count, false, true);
-}
-
-SKI_APART static void submit_rest_packed_in_order(struct ski_blk_queue *queue,
-                                                  struct sk_block_request *const *requests,
-                                                  uint32_t count)
-{
-    submit_rest(queue, requests, count, true, true);
 }
 
 /* What waits is not overtaken. */
@@ -247,14 +232,7 @@ SKI_INLINE void submit(struct sk_block_queue *face, struct sk_block_request *con
     do {
         if (SKI_RARELY(unusual || queue->free_count == 0 ||
                        !start_simple(queue, *requests, packed, in_order))) {
-            if (in_order) {
-                packed ? submit_rest_packed_in_order(queue, requests, count)
-                       : submit_rest_split_in_order(queue, requests, count);
-            } else if (packed) {
-                submit_rest_packed(queue, requests, count);
-            } else {
-                submit_rest_split(queue, requests, count);
-            }
+            submit_rest(queue, requests, count);
             return;
         }
         requests++;
@@ -496,7 +474,7 @@ SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
     struct sk_block_request *request;
     uint32_t limit;
 
-    if (SKI_RARELY((what_waits(queue) | queue->turn | state_of(queue)) != 0)) {
+    if (SKI_RARELY(((uintptr_t)queue->refused | queue->turn | state_of(queue)) != 0)) {
         return ski_blk_poll_rest(queue, budget, out_completed, ended, odd);
     }
     limit = look(queue, budget, &answers, &odd, packed, in_order);
@@ -517,7 +495,7 @@ SKI_INLINE enum sk_status poll(struct sk_block_queue *face, uint32_t budget,
             ended.last = &request->next;
         } while (++ended.count < limit && is_more(queue, &answers, packed, in_order));
     }
-    if (SKI_RARELY(is_time_to_look(queue))) {
+    if (SKI_RARELY(queue->waiting != NULL || is_time_to_look(queue))) {
         if (ended.last == NULL) {
             queue->ended = first;
             ended.last = &first->next;

@@ -23,7 +23,8 @@ void ski_blk_start_request(struct ski_blk_queue *queue, struct sk_block_request 
 
 void ski_blk_issue_waiting(struct ski_blk_queue *queue)
 {
-    while (queue->waiting != NULL && ski_blk_issue(queue, queue->waiting)) {
+    while (queue->waiting != NULL && (ski_blk_start_waiting(queue, queue->waiting) ||
+                                      ski_blk_issue(queue, queue->waiting))) {
         struct sk_block_request *request = queue->waiting;
 
         queue->waiting = request->next;

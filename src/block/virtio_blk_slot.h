@@ -285,6 +285,12 @@ SK_MUST_CHECK enum sk_status ski_blk_restart_queue(struct ski_blk_queue *queue);
 /* Looks at a request in full, and issues, queues or refuses it. */
 void ski_blk_start_request(struct ski_blk_queue *queue, struct sk_block_request *request);
 
+/*
+ * Starts a request that waited for a slot, if it is one for the short way and
+ * nothing of it was at the device yet.  False: nothing was done.
+ */
+bool ski_blk_start_waiting(struct ski_blk_queue *queue, struct sk_block_request *request);
+
 /* Starts requests that waited for a slot, in their order, as far as there are some. */
 void ski_blk_issue_waiting(struct ski_blk_queue *queue);
 
