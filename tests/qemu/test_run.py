@@ -10,12 +10,12 @@ import time
 from machine import ROOT, SECONDS, Image, Run, Skip, disk, main
 
 
-def run_tool(stdin=subprocess.DEVNULL, **variables):
+def run_tool(*words, stdin=subprocess.DEVNULL, **variables):
     """Runs tools/run with these variables and nothing of the environment's."""
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("DISK", "WRITE", "RUN", "TRANSPORT", "HARTS", "QEMU_ARGS")}
     environment.update(variables)
-    command = [str(ROOT / "tools/run")]
+    command = [str(ROOT / "tools/run"), *words]
     done = subprocess.run(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           env=environment, timeout=SECONDS, check=False)
     return Run(done.returncode, done.stdout, command)
@@ -73,8 +73,13 @@ def test_run__folder_is_no_image(folder):
 
 def test_run__unknown_variables_values(folder):
     run_tool(HARTS="many").left(2).has(r"HARTS=many is no number")
+    run_tool(HARTS="9").left(2).has(r"from 1 to 8")
     run_tool(TRANSPORT="pci").left(2).has(r"TRANSPORT=pci .* mmio or mmio-legacy")
     run_tool(WRITE="perhaps").left(2).has(r"WRITE=perhaps")
+
+
+def test_run__arguments_are_not_taken_for_anything(folder):
+    run_tool("--help").left(2).has(r"HARTS=4 ")
 
 
 def test_run__exit_status_is_the_kernels(folder):

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "options.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,8 +190,9 @@ static bool parse_number(const char *text, uint64_t *out_value)
     if (text[0] < '0' || text[0] > '9') {
         return false;
     }
+    errno = 0;
     *out_value = strtoull(text, &end, 0);
-    return *end == '\0';
+    return *end == '\0' && errno == 0;
 }
 
 static bool take_value(const struct option_row *row, struct skblk_settings *settings,
@@ -245,6 +247,33 @@ static void fill_options(uint32_t groups, struct option *out_options)
     out_options[count] = (struct option){ NULL, 0, NULL, 0 };
 }
 
+/* Says what an option takes. */
+static void refuse_value(const struct skblk_call *call, const struct option_row *row,
+                         const char *text)
+{
+    char low[SKBLK_SIZE_TEXT];
+    char high[SKBLK_SIZE_TEXT];
+    const char *name = row->name;
+
+    if (row->kind == KIND_TIME) {
+        skblk_error(call, "--%s does not take '%s': a time is 2, 0.5s, 10ms or 500us", name, text);
+    } else if (row->kind == KIND_SIZE && row->high == UINT64_MAX) {
+        skblk_error(call, "--%s does not take '%s': bytes are 4096, 64k, 1.5M, from %s on", name,
+                    text, skblk_size_text(row->low, low));
+    } else if (row->kind == KIND_SIZE) {
+        skblk_error(call, "--%s does not take '%s': bytes are 4096, 64k, 1.5M, from %s to %s", name,
+                    text, skblk_size_text(row->low, low), skblk_size_text(row->high, high));
+    } else if (row->kind == KIND_NUMBER && row->high >= UINT32_MAX) {
+        skblk_error(call, "--%s does not take '%s': a number from %llu on", name, text,
+                    (unsigned long long)row->low);
+    } else if (row->kind == KIND_NUMBER) {
+        skblk_error(call, "--%s does not take '%s': a number from %llu to %llu", name, text,
+                    (unsigned long long)row->low, (unsigned long long)row->high);
+    } else {
+        skblk_error(call, "--%s does not take '%s': %s", name, text, row->help);
+    }
+}
+
 static int take_option(struct skblk_call *call, int found, char **argv)
 {
     if (found == '?' || found == ':') {
@@ -253,7 +282,7 @@ static int take_option(struct skblk_call *call, int found, char **argv)
         return usage_error(call);
     }
     if (!take_value(&rows[found - 1], &call->settings, optarg)) {
-        skblk_error(call, "--%s does not take '%s'", rows[found - 1].name, optarg);
+        refuse_value(call, &rows[found - 1], optarg);
         return usage_error(call);
     }
     return 0;
