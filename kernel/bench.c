@@ -6,7 +6,9 @@
 #include "arch/arch.h"
 #include "console.h"
 
-#define NAP_NS   UINT64_C(1000000000)
+/* Who sits at the console looks whether to go on; nobody else needs to wake by himself. */
+#define NAP_NS      UINT64_C(1000000000)
+#define LONG_NAP_NS UINT64_C(60000000000)
 #define BREAK_NS UINT64_C(200000000)
 
 static bool is_stopped(const struct bench_plan *plan)
@@ -145,7 +147,8 @@ static bool look(struct bench_worker *worker)
 
     if (worker->plan->wait != BENCH_POLL) { /* without a spin it just sleeps */
         status = sk_block_wait_hybrid(worker->queue, worker->plan->spin_ns,
-                                      worker->now_ns + NAP_NS);
+                                      worker->now_ns +
+                                          (worker->plan->interactive ? NAP_NS : LONG_NAP_NS));
     }
     (void)status; /* poll says what happened, in the requests' statuses */
     status = sk_block_poll(worker->queue, 0, &completed);

@@ -17,7 +17,7 @@ FIRMWARE = ((CONTROL + 0x3b0, 2 ** 54 - 1), (CONTROL + 0x3a0, 0x1f), (COUNTERS, 
 
 
 class Stub:
-    def __init__(self, path, seconds=20):
+    def __init__(self, path, seconds=SECONDS):
         until = time.monotonic() + seconds
         while True:
             self.socket = socket.socket(socket.AF_UNIX)

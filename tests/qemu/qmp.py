@@ -21,7 +21,7 @@ from machine import SECONDS, Run, boot_command
 class Monitor:
     """QMP: commands one at a time; events are kept."""
 
-    def __init__(self, path, seconds=20):
+    def __init__(self, path, seconds=SECONDS):
         self.socket = socket.socket(socket.AF_UNIX)
         until = time.monotonic() + seconds
         while True:
@@ -55,7 +55,7 @@ class Monitor:
             else:
                 return answer["return"]
 
-    def event(self, name, seconds=20):
+    def event(self, name, seconds=SECONDS):
         """The next event of this name, one that came already included."""
         self.socket.settimeout(seconds)
         while True:
@@ -109,7 +109,7 @@ class Guest:
         """What happened so far, for looking at and for failing."""
         return Run(self.process.poll(), self.output, self.command)
 
-    def wait(self, pattern, seconds=60):
+    def wait(self, pattern, seconds=SECONDS):
         """Until a line that was not looked at before matches; the match."""
         until = time.monotonic() + seconds
         expression = re.compile(pattern.encode(), re.M | re.I)
@@ -139,7 +139,7 @@ class Guest:
     def hmp(self, line):
         return self.qmp("human-monitor-command", **{"command-line": line})
 
-    def leave(self, seconds=60):
+    def leave(self, seconds=SECONDS):
         """Waits for the machine to power off; what happened."""
         try:
             self.process.wait(seconds)

@@ -17,7 +17,7 @@ from machine import Image, Skip, main
 from qmp import Guest
 
 SECTORS = 32768
-COUNT = 20000
+COUNT = 60000
 EVERY = 64
 TIMES = 5
 

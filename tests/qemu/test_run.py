@@ -119,7 +119,7 @@ class Terminal:
                                         stderr=slave, env={**os.environ, **variables})
         os.close(slave)
 
-    def wait_for(self, text, seconds=60):
+    def wait_for(self, text, seconds=SECONDS):
         until = time.monotonic() + seconds
         while text not in self.console:
             ready, _, _ = select.select([self.master], [], [], 0.2)
@@ -133,7 +133,7 @@ class Terminal:
 
     def leave(self):
         try:
-            return self.process.wait(20)
+            return self.process.wait(SECONDS)
         finally:
             self.process.kill()
             os.close(self.master)
