@@ -9,7 +9,7 @@
 /* Who sits at the console looks whether to go on; nobody else needs to wake by himself. */
 #define NAP_NS      UINT64_C(1000000000)
 #define LONG_NAP_NS UINT64_C(60000000000)
-#define BREAK_NS UINT64_C(200000000)
+#define BREAK_NS    UINT64_C(200000000)
 
 static bool is_stopped(const struct bench_plan *plan)
 {

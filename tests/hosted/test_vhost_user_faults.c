@@ -22,7 +22,7 @@
 #include "patient.h"
 
 #define MS       UINT64_C(1000000)
-#define SHORT_NS (100 * MS)
+#define SHORT_NS (30 * MS)
 
 static struct fake_backend fake;
 static bool fake_runs;
