@@ -37,6 +37,7 @@ void sk_backend_options_init(struct sk_backend_options *out_options)
         .features = UINT64_MAX,
         .protocol_features = UINT64_MAX,
         .worker_count = 1,
+        .thread_count = 32,
         .connection_count = 16,
         .message_ns = UINT64_C(5000000000),
         .guard = true,
@@ -84,6 +85,9 @@ static const char *bad_option(const struct sk_backend_options *options)
     }
     if (options->worker_count == 0 || options->worker_count > SK_BACKEND_WORKERS_MAX) {
         return "worker_count";
+    }
+    if (options->thread_count == 0 || options->thread_count > SK_BACKEND_THREADS_MAX) {
+        return "thread_count";
     }
     if (options->connection_count == 0 ||
         options->connection_count > SK_BACKEND_CONNECTIONS_MAX) {
@@ -153,8 +157,6 @@ static enum sk_status open_store(struct sk_backend *backend, char *out_error)
     const char *text;
     enum sk_status status;
 
-    store->fd = -1;
-    store->full_at = UINT64_MAX;
     (void)ski_backend_fault_is_set(&backend->faults, SK_BACKEND_FULL_AT, &store->full_at);
     if (options->file_path != NULL) {
         status = ski_backend_store_open(store, options->file_path, options->read_only,
@@ -259,6 +261,7 @@ enum sk_status sk_backend_start(const struct sk_backend_options *options,
         return SK_ERR_NO_MEMORY;
     }
     copy_options(backend, options);
+    ski_backend_store_init(&backend->store);
     backend->listen_fd = backend->inherited_fd = backend->wake_fd = -1;
     (void)pthread_mutex_init(&backend->lock, NULL);
     (void)pthread_cond_init(&backend->one_is_over, NULL);
@@ -347,6 +350,8 @@ void sk_backend_get_statistics(struct sk_backend *backend,
         sum.recovered += atomic_load(&worker->recovered);
         sum.sleeps += atomic_load(&worker->sleeps);
         sum.interrupts += atomic_load(&worker->interrupts);
+        sum.at_work += atomic_load(&worker->away_now);
+        sum.at_work_most += atomic_load(&worker->away_most);
     }
     *out_statistics = sum;
 }

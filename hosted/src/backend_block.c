@@ -11,22 +11,15 @@
 #define TYPE_DISCARD      11u
 #define TYPE_WRITE_ZEROES 13u
 
+#define LATE_LOOK_NS 100000u
+
 #define SECTOR       512u
 #define HEADER_BYTES 16u
-#define RANGE_BYTES  16u
+#define RANGE_BYTES  SKI_BACKEND_RANGE_BYTES
 #define RANGE_UNMAP  1u
 
-struct request {
-    uint32_t type;
-    uint64_t sector;
-    struct iovec *out; /* what the driver sends, behind the header */
-    uint32_t out_count;
-    uint64_t out_bytes;
-    struct iovec *in; /* what it wants, before the status */
-    uint32_t in_count;
-    uint64_t in_bytes;
-    uint8_t SKI_SHARED *status;
-};
+/* What is longer takes so long to copy that another hand had better look meanwhile. */
+#define AT_ONCE_BYTES 32768u
 
 /* Copies bytes from the front of the pieces; they are as many as the caller says. */
 static void copy_out(const struct iovec *pieces, uint8_t *out, size_t bytes)
@@ -42,7 +35,7 @@ static void copy_out(const struct iovec *pieces, uint8_t *out, size_t bytes)
 }
 
 /* The header wherever it lies, and the pieces behind it. */
-static void take_header(struct request *request)
+static void take_header(struct ski_backend_request *request)
 {
     const uint8_t *first = request->out->iov_base;
     size_t left = HEADER_BYTES;
@@ -73,7 +66,7 @@ static void take_header(struct request *request)
 }
 
 /* 2.7.4.1: nothing may be concluded from how a request is divided into buffers. */
-static bool parse(struct ski_device_chain *chain, struct request *request)
+static bool parse(struct ski_device_chain *chain, struct ski_backend_request *request)
 {
     struct iovec *last = &chain->pieces[chain->count - 1];
 
@@ -101,37 +94,19 @@ static bool fits(const struct ski_backend_store *store, uint64_t sector, uint64_
     return bytes % SECTOR == 0 && sk_checked_range(sector, bytes / SECTOR, capacity);
 }
 
-static uint8_t do_read(struct ski_backend_queue *queue, const struct request *request,
-                       uint64_t *out_written)
+static uint8_t do_read(const struct ski_backend_queue *queue, struct ski_backend_request *request)
 {
-    struct ski_backend_store *store = queue->store;
-    uint8_t answer;
+    uint8_t answer = ski_backend_store_read(queue->store, request->in, request->in_count,
+                                            request->offset);
 
-    if (!fits(store, request->sector, request->in_bytes)) {
-        return SKI_BACKEND_IOERR;
+    if (answer == SKI_BACKEND_OK && !(queue->store->is_null && !queue->store->null_zeroes)) {
+        request->written = request->in_bytes;
     }
-    if (store->is_null && !store->null_zeroes) {
-        return SKI_BACKEND_OK; /* and nothing was written */
-    }
-    answer = ski_backend_store_read(store, request->in, request->in_count,
-                                    request->sector * SECTOR);
-    *out_written = answer == SKI_BACKEND_OK ? request->in_bytes : 0;
     return answer;
 }
 
-static uint8_t do_write(struct ski_backend_queue *queue, const struct request *request)
-{
-    struct ski_backend_store *store = queue->store;
-
-    if (!queue->writable || !fits(store, request->sector, request->out_bytes)) {
-        return SKI_BACKEND_IOERR;
-    }
-    return ski_backend_store_write(store, request->out, request->out_count,
-                                   request->sector * SECTOR, queue->durable);
-}
-
-static uint8_t do_get_id(const struct ski_backend_queue *queue, const struct request *request,
-                         uint64_t *out_written)
+static uint8_t do_get_id(const struct ski_backend_queue *queue,
+                         struct ski_backend_request *request)
 {
     const char *serial = queue->connection->backend->serial;
     size_t done = 0;
@@ -143,16 +118,15 @@ static uint8_t do_get_id(const struct ski_backend_queue *queue, const struct req
         ski_door_copy_in(ski_door_share(request->in[i].iov_base), serial + done, part);
         done += part;
     }
-    *out_written = done;
-    if (done < SK_BACKEND_SERIAL_BYTES) {
-        return SKI_BACKEND_IOERR;
-    }
-    return SKI_BACKEND_OK;
+    request->written = done;
+    return done < SK_BACKEND_SERIAL_BYTES ? SKI_BACKEND_IOERR : SKI_BACKEND_OK;
 }
 
-static uint8_t do_range(struct ski_backend_queue *queue, bool zeroes, const uint8_t *bytes)
+static uint8_t do_range(const struct ski_backend_queue *queue,
+                        const struct ski_backend_request *request, const uint8_t *bytes)
 {
     struct ski_backend_store *store = queue->store;
+    bool zeroes = request->type == TYPE_WRITE_ZEROES;
     uint64_t sector = sk_endian_load_le64(bytes);
     uint32_t count = sk_endian_load_le32(bytes + 8);
     uint32_t flags = sk_endian_load_le32(bytes + 12);
@@ -169,105 +143,213 @@ static uint8_t do_range(struct ski_backend_queue *queue, bool zeroes, const uint
     }
     if (zeroes) {
         return ski_backend_store_write_zeroes(store, sector * SECTOR, (uint64_t)count * SECTOR,
-                                              (flags & RANGE_UNMAP) != 0, queue->durable);
+                                              (flags & RANGE_UNMAP) != 0, request->durable);
     }
     return ski_backend_store_discard(store, sector * SECTOR, (uint64_t)count * SECTOR);
 }
 
-/* DISCARD and WRITE_ZEROES: the ranges are copied before one of them is looked at. */
-static uint8_t do_ranges(struct ski_backend_queue *queue, const struct request *request)
+/* DISCARD and WRITE_ZEROES: one range after the other. */
+static uint8_t do_ranges(const struct ski_backend_queue *queue,
+                         const struct ski_backend_request *request)
 {
-    bool zeroes = request->type == TYPE_WRITE_ZEROES;
-    uint8_t bytes[SKI_BACKEND_RANGES_MAX * RANGE_BYTES];
     uint8_t answer = SKI_BACKEND_OK;
 
-    if (!ski_backend_has(queue->connection,
-                         zeroes ? SK_VIRTIO_BLK_F_WRITE_ZEROES : SK_VIRTIO_BLK_F_DISCARD)) {
-        return SKI_BACKEND_UNSUPP;
-    }
-    if (!queue->writable || request->out_bytes == 0 || request->out_bytes > sizeof(bytes) ||
-        request->out_bytes % RANGE_BYTES != 0) {
-        return SKI_BACKEND_IOERR;
-    }
-    copy_out(request->out, bytes, (size_t)request->out_bytes);
     for (uint64_t i = 0; i < request->out_bytes && answer == SKI_BACKEND_OK; i += RANGE_BYTES) {
-        answer = do_range(queue, zeroes, bytes + i);
+        answer = do_range(queue, request, request->ranges + i);
     }
     return answer;
 }
 
-static uint8_t do_request(struct ski_backend_queue *queue, const struct request *request,
-                          uint64_t *out_written)
+static uint8_t do_request(const struct ski_backend_queue *queue,
+                          struct ski_backend_request *request)
 {
-    struct ski_backend_worker *worker = queue->worker;
-    uint8_t answer;
-
     switch (request->type) {
     case TYPE_IN:
-        answer = do_read(queue, request, out_written);
-        ski_backend_count(&worker->bytes_read, answer == SKI_BACKEND_OK ? request->in_bytes : 0);
-        return answer;
+        return do_read(queue, request);
     case TYPE_OUT:
-        answer = do_write(queue, request);
-        ski_backend_count(&worker->bytes_written,
-                          answer == SKI_BACKEND_OK ? request->out_bytes : 0);
-        return answer;
+        return ski_backend_store_write(queue->store, request->out, request->out_count,
+                                       request->offset, request->durable);
     case TYPE_FLUSH:
-        ski_backend_count(&worker->flushes, 1);
         return ski_backend_store_flush(queue->store);
     case TYPE_GET_ID:
-        return do_get_id(queue, request, out_written);
-    case TYPE_DISCARD:
-    case TYPE_WRITE_ZEROES:
-        return do_ranges(queue, request);
+        return do_get_id(queue, request);
     default:
-        return SKI_BACKEND_UNSUPP;
+        return do_ranges(queue, request);
     }
 }
 
-/* The same on a bad day; false: there shall be no status. */
-static bool do_faulty(struct ski_backend_queue *queue, const struct request *request,
-                      uint64_t *out_written, uint8_t *out_answer)
+/* ---- What comes first ---------------------------------------------------------------------- */
+
+/* False: the request is answered by now. */
+static bool begin_ranges(const struct ski_backend_queue *queue,
+                         struct ski_backend_request *request)
+{
+    if (!ski_backend_has(queue->connection, request->type == TYPE_DISCARD
+                                                ? SK_VIRTIO_BLK_F_DISCARD
+                                                : SK_VIRTIO_BLK_F_WRITE_ZEROES)) {
+        request->answer = SKI_BACKEND_UNSUPP;
+        return false;
+    }
+    if (!queue->writable || request->out_bytes == 0 ||
+        request->out_bytes > sizeof(request->ranges) || request->out_bytes % RANGE_BYTES != 0) {
+        request->answer = SKI_BACKEND_IOERR;
+        return false;
+    }
+    copy_out(request->out, request->ranges, (size_t)request->out_bytes);
+    return true;
+}
+
+/* Checks what the driver asks for.  False: the request is answered by now. */
+static bool begin(struct ski_backend_queue *queue, struct ski_backend_request *request)
+{
+    struct ski_backend_store *store = queue->store;
+
+    request->answer = SKI_BACKEND_IOERR;
+    switch (request->type) {
+    case TYPE_IN:
+        request->offset = request->sector * SECTOR;
+        return fits(store, request->sector, request->in_bytes);
+    case TYPE_OUT:
+        request->offset = request->sector * SECTOR;
+        return queue->writable && fits(store, request->sector, request->out_bytes);
+    case TYPE_FLUSH:
+    case TYPE_GET_ID:
+        return true;
+    case TYPE_DISCARD:
+    case TYPE_WRITE_ZEROES:
+        return begin_ranges(queue, request);
+    default:
+        request->answer = SKI_BACKEND_UNSUPP;
+        return false;
+    }
+}
+
+/* A store in memory does not block, and a file says so of what is in the page cache. */
+static bool do_at_once(struct ski_backend_queue *queue, struct ski_backend_request *request)
+{
+    struct ski_backend_store *store = queue->store;
+
+    if (store->is_null || request->type == TYPE_GET_ID ||
+        (store->in_memory && request->in_bytes <= AT_ONCE_BYTES &&
+         request->out_bytes <= AT_ONCE_BYTES && request->type <= TYPE_FLUSH)) {
+        request->answer = do_request(queue, request);
+        return true;
+    }
+    if (request->type == TYPE_IN && request->in_bytes <= AT_ONCE_BYTES &&
+        ski_backend_store_read_now(store, &request->in, &request->in_count, &request->offset,
+                                   &request->answer)) {
+        request->written = request->answer == SKI_BACKEND_OK ? request->in_bytes : 0;
+        return true;
+    }
+    return false;
+}
+
+/* Which requests faults hit goes by the order of taking. */
+static void begin_faulty(struct ski_backend_faults *faults, struct ski_backend_request *request)
+{
+    uint64_t value;
+
+    request->delay_ns = 0;
+    if (ski_backend_fault_hits(faults, SK_BACKEND_SLOW, &value)) {
+        request->delay_ns = value * 1000;
+    }
+    request->after = 0;
+    if (ski_backend_fault_hits(faults, SK_BACKEND_LATE, &value)) {
+        request->after = value == 0 ? UINT64_MAX : atomic_load(&faults->done) + value;
+    }
+    if (ski_backend_fault_hits(faults, SK_BACKEND_FAIL, &value)) {
+        request->answer = SKI_BACKEND_IOERR;
+        request->is_answered = true;
+    }
+}
+
+enum ski_backend_way ski_backend_block_begin(struct ski_backend_queue *queue,
+                                             struct ski_device_chain *chain,
+                                             struct ski_backend_request *request)
+{
+    if (!parse(chain, request)) {
+        return SKI_BACKEND_NO_ROOM;
+    }
+    request->has_status = true;
+    request->written = 0;
+    if (queue->does_nothing && request->type <= TYPE_OUT && begin(queue, request)) {
+        request->answer = SKI_BACKEND_OK;
+        return SKI_BACKEND_AT_ONCE;
+    }
+    request->durable = queue->durable;
+    request->is_answered = !begin(queue, request);
+    if (queue->faults != NULL) {
+        begin_faulty(queue->faults, request);
+    }
+    if (queue->faults == NULL && (request->is_answered || do_at_once(queue, request))) {
+        return SKI_BACKEND_AT_ONCE;
+    }
+    return SKI_BACKEND_AWAY;
+}
+
+/* ---- What may take its time ------------------------------------------------------------------ */
+
+/* The same on a bad day. */
+static void go_on_faulty(const struct ski_backend_queue *queue,
+                         struct ski_backend_request *request)
 {
     struct ski_backend_faults *faults = queue->faults;
     uint64_t value;
 
-    if (ski_backend_fault_hits(faults, SK_BACKEND_SLOW, &value)) {
-        ski_backend_sleep_ns(value * 1000);
+    ski_backend_sleep_ns(request->delay_ns);
+    while (atomic_load(&faults->done) < request->after) {
+        ski_backend_sleep_ns(LATE_LOOK_NS);
     }
-    *out_answer = ski_backend_fault_hits(faults, SK_BACKEND_FAIL, &value)
-                      ? SKI_BACKEND_IOERR
-                      : do_request(queue, request, out_written);
+    if (!request->is_answered) {
+        request->answer = do_request(queue, request);
+    }
     ski_backend_fault_die(faults, SK_BACKEND_DIE_DONE);
     if (ski_backend_fault_hits(faults, SK_BACKEND_LIE_STATUS, &value)) {
-        *out_answer = (uint8_t)value;
+        request->answer = (uint8_t)value;
     }
-    return !ski_backend_fault_hits(faults, SK_BACKEND_LIE_NO_STATUS, &value);
+    request->has_status = !ski_backend_fault_hits(faults, SK_BACKEND_LIE_NO_STATUS, &value);
 }
 
-bool ski_backend_block_do(struct ski_backend_queue *queue, struct ski_device_chain *chain,
-                          uint32_t *out_written)
+void ski_backend_block_go_on(const struct ski_backend_queue *queue,
+                             struct ski_backend_request *request)
 {
-    struct request request;
-    uint64_t written = 0;
-    bool has_status = true;
-    uint8_t answer;
-
-    if (!parse(chain, &request)) {
-        return false;
-    }
-    if (queue->faults == NULL) {
-        answer = do_request(queue, &request, &written);
+    if (queue->faults != NULL) {
+        go_on_faulty(queue, request);
     } else {
-        has_status = do_faulty(queue, &request, &written, &answer);
+        request->answer = do_request(queue, request);
     }
-    if (has_status) {
-        ski_door_store8(request.status, answer);
+}
+
+/* ---- The answer ------------------------------------------------------------------------------ */
+
+static void count(struct ski_backend_worker *worker, const struct ski_backend_request *request)
+{
+    if (request->answer != SKI_BACKEND_OK) {
+        ski_backend_count(&worker->errors, 1);
+    } else if (request->type == TYPE_IN) {
+        ski_backend_count(&worker->bytes_read, request->in_bytes);
+        return;
+    } else if (request->type == TYPE_OUT) {
+        ski_backend_count(&worker->bytes_written, request->out_bytes);
+        return;
+    }
+    if (request->type == TYPE_FLUSH) {
+        ski_backend_count(&worker->flushes, 1);
+    }
+}
+
+uint32_t ski_backend_block_end(struct ski_backend_queue *queue,
+                               const struct ski_backend_request *request)
+{
+    uint64_t written = request->written;
+
+    if (request->has_status) {
+        ski_door_store8(request->status, request->answer);
         written++;
     }
-    *out_written = written > UINT32_MAX ? UINT32_MAX : (uint32_t)written;
-    if (answer != SKI_BACKEND_OK) {
-        ski_backend_count(&queue->worker->errors, 1);
+    count(queue->worker, request);
+    if (queue->faults != NULL) {
+        atomic_fetch_add(&queue->faults->done, 1);
     }
-    return true;
+    return written > UINT32_MAX ? UINT32_MAX : (uint32_t)written;
 }

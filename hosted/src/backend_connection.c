@@ -39,11 +39,33 @@ void ski_backend_visit_all(struct ski_backend_connection *connection)
     }
 }
 
+void ski_backend_visit_at_rest(struct ski_backend_connection *connection, uint32_t first,
+                               uint32_t count)
+{
+    uint32_t waits = 0;
+
+    for (uint32_t i = first; i < first + count; i++) {
+        struct ski_backend_queue *queue = &connection->queues[i];
+
+        ski_backend_worker_enter(queue->worker);
+        queue->resting = true;
+        waits += queue->away != 0;
+        ski_backend_worker_leave(queue->worker);
+    }
+    while (waits > 0) {
+        waits -= sem_wait(&connection->rested) == 0; /* else by a signal */
+    }
+    ski_backend_visit_all(connection);
+}
+
 void ski_backend_leave_all(struct ski_backend_connection *connection)
 {
     struct sk_backend *backend = connection->backend;
     struct ski_backend_guard *guard = ski_backend_guard();
 
+    for (uint32_t i = 0; i < backend->options.queue_count; i++) {
+        connection->queues[i].resting = false;
+    }
     for (uint32_t i = backend->options.worker_count; i > 0; i--) {
         ski_backend_worker_leave(&backend->workers[i - 1]);
     }
@@ -336,7 +358,7 @@ static void release(struct ski_backend_connection *connection)
 {
     struct sk_backend *backend = connection->backend;
 
-    ski_backend_visit_all(connection);
+    ski_backend_visit_at_rest(connection, 0, backend->options.queue_count);
     for (uint32_t i = 0; i < backend->options.queue_count; i++) {
         ski_backend_queue_close(&connection->queues[i]);
     }
@@ -418,6 +440,7 @@ enum sk_status ski_backend_connection_open(struct sk_backend *backend, int socke
     connection->socket = socket;
     connection->backend_fd = -1;
     connection->write_back = !backend->options.write_through;
+    (void)sem_init(&connection->rested, 0, 0);
     connection->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     connection->queues = calloc(backend->options.queue_count, sizeof(*connection->queues));
     if (connection->wake_fd < 0 || connection->queues == NULL) {
@@ -436,6 +459,7 @@ free_connection:
         (void)close(connection->wake_fd);
     }
     free(connection->queues);
+    (void)sem_destroy(&connection->rested);
     free(connection);
     (void)close(socket);
     return SK_ERR_NO_MEMORY;
@@ -446,5 +470,6 @@ void ski_backend_connection_close(struct ski_backend_connection *connection)
     (void)pthread_join(connection->thread, NULL);
     (void)close(connection->wake_fd);
     free(connection->queues);
+    (void)sem_destroy(&connection->rested);
     free(connection);
 }

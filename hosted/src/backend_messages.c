@@ -123,7 +123,7 @@ static enum ski_backend_outcome set_owner(struct ski_backend_connection *connect
 
 void ski_backend_reset(struct ski_backend_connection *connection)
 {
-    ski_backend_visit_all(connection);
+    ski_backend_visit_at_rest(connection, 0, connection->backend->options.queue_count);
     for (uint32_t i = 0; i < connection->backend->options.queue_count; i++) {
         ski_backend_queue_reset(&connection->queues[i]);
     }
@@ -294,7 +294,7 @@ static enum ski_backend_outcome set_enable(struct ski_backend_connection *connec
     if (queue == NULL || state.num > 1) {
         return SKI_BACKEND_REFUSED;
     }
-    ski_backend_visit_all(connection);
+    ski_backend_visit_at_rest(connection, state.index, 1);
     queue->enabled = state.num == 1;
     outcome = update(queue);
     ski_backend_leave_all(connection);
@@ -310,7 +310,7 @@ static enum ski_backend_outcome get_base(struct ski_backend_connection *connecti
     if (queue == NULL) {
         return SKI_BACKEND_END;
     }
-    ski_backend_visit_all(connection);
+    ski_backend_visit_at_rest(connection, index, 1);
     ski_backend_queue_stop(queue, &base);
     ski_backend_leave_all(connection);
     ski_vhost_user_prepare(&connection->message, SKI_VHOST_USER_GET_VRING_BASE,

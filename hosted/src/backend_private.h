@@ -15,16 +15,21 @@
  *   backend_store.h       where the bytes are
  *   backend_fault.c       misbehaviour on command
  *
- * A worker holds its lock while it looks at queues.  A connection's thread
- * that changes a queue visits the worker: it takes the lock between two looks.
- * As requests are done one after the other inside of a look, no request is
- * half done when a visitor is in; what is held back on command is settled by
- * whoever stops the queue.
+ * A worker is a group of threads, its hands.  One of them at a time has the
+ * worker's lock and looks at queues: it takes requests, does those that cannot
+ * block, and gives back.  With one that may block it goes away, without the
+ * lock, and comes back with the answer; another hand looks meanwhile.
+ *
+ * A connection's thread that changes a queue visits the worker: it takes the
+ * lock between two looks.  Before it stops a queue, or changes the memory, it
+ * has the queues rest: nothing more is taken, and what is away comes back.
+ * What is held back on command is settled by whoever stops the queue.
  */
 #ifndef SKI_HOSTED_BACKEND_PRIVATE_H
 #define SKI_HOSTED_BACKEND_PRIVATE_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include <skio/virtio_blk.h>
@@ -40,6 +45,7 @@
 
 /* Most ranges, and sectors in each, of DISCARD and WRITE_ZEROES. */
 #define SKI_BACKEND_RANGES_MAX        32u
+#define SKI_BACKEND_RANGE_BYTES       16u
 #define SKI_BACKEND_RANGE_SECTORS_MAX 4194304u
 
 struct ski_backend_connection;
@@ -55,6 +61,7 @@ struct ski_backend_fault_state {
 /* None: count is 0, and nobody asks. */
 struct ski_backend_faults {
     uint32_t count;
+    _Atomic uint64_t done; /* requests, for "late" */
     struct ski_backend_fault_state states[SK_BACKEND_FAULTS_MAX];
 };
 
@@ -115,7 +122,11 @@ struct ski_backend_held {
     uint32_t length;
     uint16_t entry;
     bool is_whole; /* all that could be written was */
+    bool is_done;  /* IN_ORDER: it waits only for those before it */
 };
+
+/* IN_ORDER: most requests of a queue from the first one that is not done on; a power of two. */
+#define SKI_BACKEND_ORDER_MAX 256u
 
 struct ski_backend_queue {
     struct ski_backend_connection *connection;
@@ -142,14 +153,20 @@ struct ski_backend_queue {
     bool started;
     bool broken;
     bool stalled;
+    bool resting;     /* nothing is taken, as somebody waits for `away` to end */
+    uint32_t away;    /* requests that hands are away with */
     bool is_packed;
     bool in_order;  /* one used entry for many chains, as far as they are whole */
     bool writable;
     bool durable; /* writes are answered when they are durable */
+    bool does_nothing; /* reads and writes that fit are done */
     bool has_record;
     uint32_t batch_max; /* requests until they are published */
     uint32_t batch_count;
     struct ski_backend_held batch[SKI_DEVICE_BATCH_MAX]; /* done, to be given back at once */
+    struct ski_backend_held *order; /* IN_ORDER: SKI_BACKEND_ORDER_MAX, as they were taken */
+    uint32_t order_first;           /* free-running: the first that is not given back ... */
+    uint32_t order_next;            /* ... and where the next one goes */
     uint32_t resubmitted;
     struct ski_device_split split;
     struct ski_device_packed packed;
@@ -161,10 +178,36 @@ struct ski_backend_queue {
     uint64_t random;
 };
 
-/* What a worker needs for one chain. */
+/* A request, parsed from a chain, whose pieces it points to. */
+struct ski_backend_request {
+    uint32_t type;
+    uint64_t sector;
+    struct iovec *out; /* what the driver sends, behind the header */
+    uint32_t out_count;
+    uint64_t out_bytes;
+    struct iovec *in; /* what it wants, before the status */
+    uint32_t in_count;
+    uint64_t in_bytes;
+    uint8_t SKI_SHARED *status;
+    uint64_t offset;  /* of what is left of it in the store */
+    uint64_t written; /* bytes of `in` that are answered */
+    bool durable;
+    bool is_answered; /* without being done */
+    bool has_status;  /* false: a fault keeps it */
+    uint8_t answer;
+    uint64_t delay_ns; /* faults: it begins so much later ... */
+    uint64_t after;    /* ... and when so many requests are done */
+    uint8_t ranges[SKI_BACKEND_RANGES_MAX * SKI_BACKEND_RANGE_BYTES]; /* copied */
+};
+
+/* What a hand needs for one chain. */
 struct ski_backend_scratch {
     struct ski_device_chain chain;
     struct ski_device_descriptor descriptors[SKI_DEVICE_PIECES_MAX];
+    struct ski_backend_request request;
+    uint16_t entry; /* of the record, if the ring is packed */
+    uint32_t place; /* IN_ORDER: the request's */
+    bool went_away; /* with the request: the lock was free meanwhile */
 };
 
 /* All of these inside a visit to the queue's worker. */
@@ -184,7 +227,10 @@ void ski_backend_queue_close(struct ski_backend_queue *queue);
 void ski_backend_queue_set_kick(struct ski_backend_queue *queue, int fd);
 void ski_backend_queue_set_call(struct ski_backend_queue *queue, int fd);
 
-/* Works on what is there, at most one batch; returns how many requests. */
+/*
+ * Works on what is there, at most one batch; returns how many requests.  If one
+ * went away, the lock was free meanwhile: what the caller knew of queues is old.
+ */
 uint32_t ski_backend_queue_run(struct ski_backend_queue *queue,
                                struct ski_backend_scratch *scratch);
 /* True if there is something by now already. */
@@ -198,24 +244,54 @@ void ski_backend_queue_settle(struct ski_backend_queue *queue);
 /* Signals an event descriptor; -1: nothing. */
 void ski_backend_signal(int fd);
 
-/* One request.  False: the chain has no room for a request, and nothing was done. */
-bool ski_backend_block_do(struct ski_backend_queue *queue, struct ski_device_chain *chain,
-                          uint32_t *out_written);
+/* ---- One request --------------------------------------------------------------------------- */
+
+enum ski_backend_way {
+    SKI_BACKEND_NO_ROOM, /* the chain has no room for a request: nothing was done */
+    SKI_BACKEND_AT_ONCE, /* it is done */
+    SKI_BACKEND_AWAY     /* it may block: ski_backend_block_go_on does it */
+};
+
+/* Parses, and does what cannot block. */
+enum ski_backend_way ski_backend_block_begin(struct ski_backend_queue *queue,
+                                             struct ski_device_chain *chain,
+                                             struct ski_backend_request *request);
+/* Does the rest, without the lock. */
+void ski_backend_block_go_on(const struct ski_backend_queue *queue,
+                             struct ski_backend_request *request);
+/* Writes the status, and counts; how many bytes were written. */
+uint32_t ski_backend_block_end(struct ski_backend_queue *queue,
+                               const struct ski_backend_request *request);
 
 /* ---- Workers ----------------------------------------------------------------------------- */
 
+/* A thread of a worker. */
+struct ski_backend_hand {
+    struct ski_backend_worker *worker;
+    struct ski_backend_scratch *scratch;
+    pthread_t thread;
+};
+
 struct ski_backend_worker {
     struct sk_backend *backend;
-    pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t left; /* a visitor left */
     _Atomic uint32_t visitors;
+    _Atomic uint32_t coming; /* hands that wait for the lock */
     _Atomic bool stop;
     int epoll_fd;
     int wake_fd;
+
+    /* Under the lock. */
     struct ski_backend_queue **queues; /* room for all connections' */
     uint32_t queue_count;
-    struct ski_backend_scratch *scratch;
+    uint32_t queue_next; /* where the next look begins */
+    struct ski_backend_hand *hands;
+    uint32_t hand_count; /* grows when all are away ... */
+    uint32_t hand_max;   /* ... up to this */
+    uint32_t present;    /* hands that look, or wait for the lock to look */
+    uint32_t asleep;     /* the others are away */
+    bool called;         /* one of those, or a new one, and it is not here yet */
 
     /* Written by the worker, read by anybody. */
     _Atomic uint64_t requests;
@@ -226,11 +302,16 @@ struct ski_backend_worker {
     _Atomic uint64_t recovered;
     _Atomic uint64_t sleeps;
     _Atomic uint64_t interrupts;
+    _Atomic uint64_t away_now;
+    _Atomic uint64_t away_most;
 };
 
 SK_MUST_CHECK enum sk_status ski_backend_worker_start(struct ski_backend_worker *worker,
                                                       struct sk_backend *backend);
 void ski_backend_worker_stop(struct ski_backend_worker *worker);
+/* A hand goes away from the lock, and comes back to it. */
+void ski_backend_worker_go(struct ski_backend_worker *worker);
+void ski_backend_worker_return(struct ski_backend_worker *worker);
 void ski_backend_worker_enter(struct ski_backend_worker *worker);
 void ski_backend_worker_leave(struct ski_backend_worker *worker);
 /* Inside a visit. */
@@ -277,6 +358,7 @@ struct ski_backend_connection {
     bool record_packed;
 
     struct ski_backend_queue *queues; /* backend->options.queue_count */
+    sem_t rested; /* a queue that was told to rest has nothing away any more */
     struct ski_vhost_user_message message;
 };
 
@@ -301,6 +383,13 @@ void ski_backend_connection_close(struct ski_backend_connection *connection);
 void ski_backend_connection_wake(struct ski_backend_connection *connection);
 
 void ski_backend_visit_all(struct ski_backend_connection *connection);
+/*
+ * The same when `count` queues from `first` on are at rest: nothing more is taken from
+ * them until the visit ends, and no hand is away with a request of theirs.
+ * Waits for those without a visit: other queues go on meanwhile.
+ */
+void ski_backend_visit_at_rest(struct ski_backend_connection *connection, uint32_t first,
+                               uint32_t count);
 void ski_backend_leave_all(struct ski_backend_connection *connection);
 
 /* How a message ends. */

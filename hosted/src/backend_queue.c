@@ -156,11 +156,32 @@ void ski_backend_queue_settle(struct ski_backend_queue *queue)
     publish(queue);
 }
 
-static void finish(struct ski_backend_queue *queue, const struct ski_backend_held *done)
+/* IN_ORDER: what is done waits until all before it are. */
+static __attribute__((noinline)) void give_in_order(struct ski_backend_queue *queue, const struct ski_backend_held *done,
+                          uint32_t place)
+{
+    struct ski_backend_held *first = &queue->order[queue->order_first % SKI_BACKEND_ORDER_MAX];
+
+    queue->order[place % SKI_BACKEND_ORDER_MAX] = *done;
+    queue->order[place % SKI_BACKEND_ORDER_MAX].is_done = true;
+    while (queue->order_first != queue->order_next && first->is_done) {
+        first->is_done = false;
+        queue->order_first++;
+        give(queue, first);
+        first = &queue->order[queue->order_first % SKI_BACKEND_ORDER_MAX];
+    }
+}
+
+static void finish(struct ski_backend_queue *queue, const struct ski_backend_held *done,
+                   uint32_t place)
 {
     uint64_t value;
 
     ski_backend_fault_die(queue->faults, SK_BACKEND_DIE_STATUS);
+    if (queue->order_first != queue->order_next) {
+        give_in_order(queue, done, place);
+        return;
+    }
     if (queue->held == NULL ||
         !ski_backend_fault_hits(queue->faults, SK_BACKEND_HOLD, &value)) {
         give(queue, done);
@@ -175,26 +196,57 @@ static void finish(struct ski_backend_queue *queue, const struct ski_backend_hel
 
 /* ---- Taking ------------------------------------------------------------------------------ */
 
-/* Does what a chain asks for; false: it broke the queue. */
-static bool work_on(struct ski_backend_queue *queue, struct ski_device_chain *chain,
+/* Answers what was done, and finds its way back. */
+SKI_INLINE void end(struct ski_backend_queue *queue, const struct ski_backend_scratch *scratch)
+{
+    const struct ski_device_chain *chain = &scratch->chain;
+    struct ski_backend_held done = {
+        .id = chain->id,
+        .places = chain->places,
+        .entry = scratch->entry,
+        .length = ski_backend_block_end(queue, &scratch->request),
+    };
+
+    done.is_whole = done.length == chain->writable_bytes;
+    finish(queue, &done, scratch->place);
+}
+
+/* Does what a chain asks for, or remembers to go away with it; false: it broke the queue. */
+static bool work_on(struct ski_backend_queue *queue, struct ski_backend_scratch *scratch,
                     uint16_t entry)
 {
-    struct ski_backend_held done = { .id = chain->id, .places = chain->places, .entry = entry };
+    enum ski_backend_way way;
 
     ski_backend_fault_die(queue->faults, SK_BACKEND_DIE_TAKEN);
-    if (!ski_backend_block_do(queue, chain, &done.length)) {
+    way = ski_backend_block_begin(queue, &scratch->chain, &scratch->request);
+    if (way == SKI_BACKEND_NO_ROOM) {
         ski_backend_queue_break(queue, "a chain without room for a request");
         return false;
     }
-    done.is_whole = done.length == chain->writable_bytes;
-    finish(queue, &done);
+    scratch->entry = entry;
+    scratch->went_away = way == SKI_BACKEND_AWAY;
+    if (queue->in_order && (scratch->went_away || queue->order_first != queue->order_next)) {
+        scratch->place = queue->order_next++;
+    }
+    if (!scratch->went_away) {
+        end(queue, scratch);
+    }
     return true;
+}
+
+/* How many requests may be taken now: a batch, if there is room to keep them in order. */
+static uint32_t most(const struct ski_backend_queue *queue)
+{
+    uint32_t room = SKI_BACKEND_ORDER_MAX - (queue->order_next - queue->order_first);
+
+    return room < queue->batch_max ? room : queue->batch_max;
 }
 
 static uint32_t run_split(struct ski_backend_queue *queue, struct ski_backend_scratch *scratch)
 {
     struct ski_device_split *ring = &queue->split;
     struct ski_device_chain *chain = &scratch->chain;
+    uint32_t room = most(queue);
     uint32_t done = 0;
     uint32_t count;
 
@@ -202,8 +254,8 @@ static uint32_t run_split(struct ski_backend_queue *queue, struct ski_backend_sc
         ski_backend_queue_break(queue, "an available index that jumped");
         return 0;
     }
-    count = count < queue->batch_max ? count : queue->batch_max;
-    for (; done < count; done++) {
+    count = count < room ? count : room;
+    for (; done < count && !scratch->went_away; done++) {
         uint16_t head = ski_device_split_peek(ring, 0);
 
         if (head >= ring->size) {
@@ -218,7 +270,7 @@ static uint32_t run_split(struct ski_backend_queue *queue, struct ski_backend_sc
             ski_backend_queue_break(queue, chain->fault);
             break;
         }
-        if (!work_on(queue, chain, 0)) {
+        if (!work_on(queue, scratch, 0)) {
             break;
         }
     }
@@ -228,9 +280,10 @@ static uint32_t run_split(struct ski_backend_queue *queue, struct ski_backend_sc
 static uint32_t run_packed(struct ski_backend_queue *queue, struct ski_backend_scratch *scratch)
 {
     struct ski_device_chain *chain = &scratch->chain;
+    uint32_t count = most(queue);
     uint32_t done = 0;
 
-    for (; done < queue->batch_max; done++) {
+    for (; done < count && !scratch->went_away; done++) {
         uint16_t entry = 0;
         enum sk_status status =
             ski_device_chain_load_packed(chain, &queue->packed, scratch->descriptors);
@@ -252,7 +305,7 @@ static uint32_t run_packed(struct ski_backend_queue *queue, struct ski_backend_s
             ski_backend_queue_break(queue, chain->fault);
             break;
         }
-        if (!work_on(queue, chain, entry)) {
+        if (!work_on(queue, scratch, entry)) {
             break;
         }
     }
@@ -263,9 +316,13 @@ static uint32_t run_packed(struct ski_backend_queue *queue, struct ski_backend_s
 static uint32_t resubmit(struct ski_backend_queue *queue, struct ski_backend_scratch *scratch)
 {
     struct ski_device_chain *chain = &scratch->chain;
-    uint16_t entry = queue->record.resubmit[queue->resubmitted++];
+    uint16_t entry;
     enum sk_status status;
 
+    if (most(queue) == 0) {
+        return 0;
+    }
+    entry = queue->record.resubmit[queue->resubmitted++];
     if (queue->is_packed) {
         status = ski_device_inflight_load_packed(&queue->record, entry, chain,
                                                  scratch->descriptors);
@@ -280,7 +337,7 @@ static uint32_t resubmit(struct ski_backend_queue *queue, struct ski_backend_scr
         return 0;
     }
     ski_backend_count(&queue->worker->recovered, 1);
-    return work_on(queue, chain, entry) ? 1 : 0;
+    return work_on(queue, scratch, entry) ? 1 : 0;
 }
 
 /* Around everything that a worker does with a queue's memory. */
@@ -305,40 +362,17 @@ static void check_guard(struct ski_backend_queue *queue)
     }
 }
 
-uint32_t ski_backend_queue_run(struct ski_backend_queue *queue,
-                               struct ski_backend_scratch *scratch)
+static bool is_at_rest(const struct ski_backend_queue *queue)
 {
-    uint32_t done;
-    uint64_t value;
-
-    if (queue->broken || queue->stalled) {
-        return 0;
-    }
-    if (queue->faults != NULL &&
-        ski_backend_fault_hits(queue->faults, SK_BACKEND_STALL, &value)) {
-        queue->stalled = true;
-        return 0;
-    }
-    guard_queue(queue);
-    if (queue->has_record && queue->resubmitted < queue->record.resubmit_count) {
-        done = resubmit(queue, scratch);
-    } else {
-        done = queue->is_packed ? run_packed(queue, scratch) : run_split(queue, scratch);
-    }
-    if (done == 0 && queue->held_count > 0 && !queue->holds) {
-        ski_backend_queue_settle(queue);
-    }
-    publish(queue);
-    check_guard(queue);
-    return done;
+    return queue->broken || queue->stalled || queue->resting;
 }
 
 bool ski_backend_queue_kicks_on(struct ski_backend_queue *queue)
 {
     bool found;
 
-    if (queue->broken || queue->stalled) {
-        return false;
+    if (is_at_rest(queue) || most(queue) == 0) {
+        return false; /* or whoever comes back looks */
     }
     if (queue->has_record && queue->resubmitted < queue->record.resubmit_count) {
         return true;
@@ -362,4 +396,53 @@ void ski_backend_queue_kicks_off(struct ski_backend_queue *queue)
         ski_device_split_kicks_off(&queue->split);
     }
     check_guard(queue);
+}
+
+/* Without the lock: other hands look meanwhile, and nobody takes the queue away. */
+static void go_away(struct ski_backend_queue *queue, struct ski_backend_scratch *scratch)
+{
+    queue->away++;
+    ski_backend_worker_go(queue->worker);
+    guard_queue(queue);
+    ski_backend_block_go_on(queue, &scratch->request);
+    ski_backend_worker_return(queue->worker);
+    ski_backend_queue_kicks_off(queue); /* who hears of the answer finds this hand here */
+    end(queue, scratch);
+    publish(queue);
+    check_guard(queue);
+    queue->away--;
+    if (queue->away == 0 && queue->resting) {
+        (void)sem_post(&queue->connection->rested);
+    }
+}
+
+uint32_t ski_backend_queue_run(struct ski_backend_queue *queue,
+                               struct ski_backend_scratch *scratch)
+{
+    uint32_t done;
+    uint64_t value;
+
+    if (is_at_rest(queue)) {
+        return 0;
+    }
+    if (queue->faults != NULL &&
+        ski_backend_fault_hits(queue->faults, SK_BACKEND_STALL, &value)) {
+        queue->stalled = true;
+        return 0;
+    }
+    guard_queue(queue);
+    if (queue->has_record && queue->resubmitted < queue->record.resubmit_count) {
+        done = resubmit(queue, scratch);
+    } else {
+        done = queue->is_packed ? run_packed(queue, scratch) : run_split(queue, scratch);
+    }
+    if (done == 0 && queue->held_count > 0 && !queue->holds) {
+        ski_backend_queue_settle(queue);
+    }
+    publish(queue);
+    check_guard(queue);
+    if (scratch->went_away) {
+        go_away(queue, scratch);
+    }
+    return done;
 }

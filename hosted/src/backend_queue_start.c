@@ -157,6 +157,23 @@ static bool open_held(struct ski_backend_queue *queue)
     return queue->held != NULL;
 }
 
+static bool open_order(struct ski_backend_queue *queue)
+{
+    queue->in_order = ski_backend_has(queue->connection, SK_VIRTIO_F_IN_ORDER);
+    queue->order_first = queue->order_next = 0;
+    if (queue->in_order) {
+        queue->order = calloc(SKI_BACKEND_ORDER_MAX, sizeof(*queue->order));
+    }
+    return !queue->in_order || queue->order != NULL;
+}
+
+static void close_lists(struct ski_backend_queue *queue)
+{
+    free(queue->held);
+    free(queue->order);
+    queue->held = queue->order = NULL;
+}
+
 static bool is_size(const struct ski_backend_queue *queue)
 {
     return queue->size <= SKI_RING_SIZE_MAX &&
@@ -179,7 +196,7 @@ static const char *start(struct ski_backend_queue *queue)
     if (fault != NULL) {
         return fault;
     }
-    if (!open_held(queue)) {
+    if (!open_held(queue) || !open_order(queue)) {
         return "not enough memory";
     }
     if (queue->kick_fd >= 0 && !ski_backend_worker_watch(queue->worker, queue->kick_fd)) {
@@ -196,9 +213,9 @@ static void set_up(struct ski_backend_queue *queue)
 
     queue->split.event_idx = event_idx;
     queue->packed.event_idx = event_idx;
-    queue->in_order = ski_backend_has(connection, SK_VIRTIO_F_IN_ORDER);
     queue->writable = !store->read_only;
     queue->durable = !connection->write_back;
+    queue->does_nothing = store->is_null && !store->null_zeroes && queue->faults == NULL;
     queue->batch_max = store->is_null ? BATCH_NULL : BATCH_FILE;
     queue->batch_count = 0;
     queue->stalled = false;
@@ -231,8 +248,7 @@ bool ski_backend_queue_update(struct ski_backend_queue *queue)
     }
     fault = start(queue);
     if (fault != NULL) {
-        free(queue->held);
-        queue->held = NULL;
+        close_lists(queue);
         close_record(queue);
         sk_log_print(&connection->backend->log, SK_LOG_WARNING,
                      "backend: connection %u, queue %u cannot start: %s", connection->number,
@@ -263,8 +279,7 @@ static void leave_ring(struct ski_backend_queue *queue)
             ski_backend_worker_unwatch(queue->worker, queue->kick_fd);
         }
         close_record(queue);
-        free(queue->held);
-        queue->held = NULL;
+        close_lists(queue);
         queue->started = false;
     }
     queue->kick_known = false;

@@ -11,7 +11,7 @@
 static void swap_memory(struct ski_backend_connection *connection,
                         const struct ski_device_memory *next)
 {
-    ski_backend_visit_all(connection);
+    ski_backend_visit_at_rest(connection, 0, connection->backend->options.queue_count);
     connection->memory = *next;
     for (uint32_t i = 0; i < connection->backend->options.queue_count; i++) {
         ski_backend_queue_remap(&connection->queues[i]);

@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define SECTOR 512u
@@ -50,12 +52,26 @@ enum sk_status ski_backend_store_measure(const struct ski_backend_store *store,
     return *out_sectors == 0 ? SK_ERR_SIZE : SK_OK;
 }
 
+static bool is_in_memory(const struct ski_backend_store *store)
+{
+    struct statfs fs;
+
+    return !store->is_device && fstatfs(store->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
 /* Asks behind the end of the file, where a hole changes nothing. */
 static bool can_punch(const struct ski_backend_store *store, uint64_t bytes)
 {
     return store->is_device ||
            fallocate(store->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)bytes, SECTOR) ==
                0;
+}
+
+void ski_backend_store_init(struct ski_backend_store *store)
+{
+    store->fd = -1;
+    store->full_at = UINT64_MAX;
+    (void)pthread_rwlock_init(&store->durable, NULL);
 }
 
 enum sk_status ski_backend_store_open(struct ski_backend_store *store, const char *path,
@@ -87,6 +103,7 @@ enum sk_status ski_backend_store_open(struct ski_backend_store *store, const cha
         goto close_file;
     }
     atomic_store(&store->capacity_sectors, sectors);
+    store->in_memory = is_in_memory(store);
     store->can_discard = !read_only && can_punch(store, (uint64_t)stat.st_size);
     *out_text = NULL;
     return SK_OK;
@@ -102,6 +119,7 @@ void ski_backend_store_close(struct ski_backend_store *store)
         (void)close(store->fd);
         store->fd = -1;
     }
+    (void)pthread_rwlock_destroy(&store->durable);
 }
 
 /* Cuts `done` bytes off the front; true while something is left. */
@@ -143,6 +161,32 @@ uint8_t ski_backend_store_read(struct ski_backend_store *store, struct iovec *pi
     return SKI_BACKEND_OK;
 }
 
+bool ski_backend_store_read_now(struct ski_backend_store *store, struct iovec **pieces,
+                                uint32_t *count, uint64_t *offset, uint8_t *out_answer)
+{
+    *out_answer = SKI_BACKEND_OK;
+    while (*count > 0) {
+        ssize_t done;
+
+        if (atomic_load_explicit(&store->cannot_try, memory_order_relaxed)) {
+            return false;
+        }
+        done = preadv2(store->fd, *pieces, (int)*count, (off_t)*offset, RWF_NOWAIT);
+        if (done > 0) {
+            *offset += (uint64_t)done;
+            (void)advance(pieces, count, (size_t)done);
+        } else if (done < 0 && errno == EOPNOTSUPP) {
+            atomic_store(&store->cannot_try, true);
+        } else if (done == 0 || (errno != EAGAIN && errno != EINTR)) {
+            *out_answer = SKI_BACKEND_IOERR; /* at 0 the file has become shorter */
+            return true;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
 static uint64_t bytes_of(const struct iovec *pieces, uint32_t count)
 {
     uint64_t bytes = 0;
@@ -153,13 +197,10 @@ static uint64_t bytes_of(const struct iovec *pieces, uint32_t count)
     return bytes;
 }
 
-uint8_t ski_backend_store_write(struct ski_backend_store *store, struct iovec *pieces,
-                                uint32_t count, uint64_t offset, bool durable)
+static uint8_t write_all(struct ski_backend_store *store, struct iovec *pieces, uint32_t count,
+                         uint64_t offset, bool durable)
 {
-    if (store->full_at != UINT64_MAX && offset + bytes_of(pieces, count) > store->full_at) {
-        return SKI_BACKEND_IOERR;
-    }
-    while (count > 0 && !store->is_null) {
+    while (count > 0) {
         ssize_t done = pwritev2(store->fd, pieces, (int)count, (off_t)offset,
                                 durable ? RWF_DSYNC : 0);
 
@@ -167,6 +208,9 @@ uint8_t ski_backend_store_write(struct ski_backend_store *store, struct iovec *p
             continue;
         }
         if (done <= 0) {
+            if (durable && errno == EIO) {
+                atomic_store(&store->flush_failed, true); /* perhaps it is another write's error */
+            }
             return SKI_BACKEND_IOERR;
         }
         offset += (uint64_t)done;
@@ -175,18 +219,55 @@ uint8_t ski_backend_store_write(struct ski_backend_store *store, struct iovec *p
     return SKI_BACKEND_OK;
 }
 
+uint8_t ski_backend_store_write(struct ski_backend_store *store, struct iovec *pieces,
+                                uint32_t count, uint64_t offset, bool durable)
+{
+    uint8_t answer;
+
+    if (store->full_at != UINT64_MAX && offset + bytes_of(pieces, count) > store->full_at) {
+        return SKI_BACKEND_IOERR;
+    }
+    if (store->is_null) {
+        return SKI_BACKEND_OK;
+    }
+    if (!durable) {
+        return write_all(store, pieces, count, offset, false);
+    }
+    (void)pthread_rwlock_rdlock(&store->durable);
+    answer = write_all(store, pieces, count, offset, true);
+    (void)pthread_rwlock_unlock(&store->durable);
+    return answer;
+}
+
 uint8_t ski_backend_store_flush(struct ski_backend_store *store)
 {
-    if (!store->is_null && !store->read_only && fdatasync(store->fd) != 0) {
-        atomic_store(&store->flush_failed, true);
+    bool failed;
+
+    if (!store->is_null && !store->read_only) {
+        (void)pthread_rwlock_wrlock(&store->durable);
+        if (fdatasync(store->fd) != 0) {
+            atomic_store(&store->flush_failed, true);
+        }
+        (void)pthread_rwlock_unlock(&store->durable);
     }
-    return atomic_load(&store->flush_failed) ? SKI_BACKEND_IOERR : SKI_BACKEND_OK;
+    failed = atomic_load(&store->flush_failed);
+    return failed ? SKI_BACKEND_IOERR : SKI_BACKEND_OK;
+}
+
+static int allocate(const struct ski_backend_store *store, int mode, uint64_t offset,
+                    uint64_t bytes)
+{
+    int result;
+
+    do {
+        result = fallocate(store->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes);
+    } while (result != 0 && errno == EINTR);
+    return result;
 }
 
 uint8_t ski_backend_store_discard(struct ski_backend_store *store, uint64_t offset, uint64_t bytes)
 {
-    if (store->is_null || fallocate(store->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                    (off_t)offset, (off_t)bytes) == 0) {
+    if (store->is_null || allocate(store, FALLOC_FL_PUNCH_HOLE, offset, bytes) == 0) {
         return SKI_BACKEND_OK;
     }
     if (store->is_device && errno == EINVAL) {
@@ -228,10 +309,8 @@ uint8_t ski_backend_store_write_zeroes(struct ski_backend_store *store, uint64_t
         return SKI_BACKEND_IOERR;
     }
     if (!(unmap && store->can_discard &&
-          fallocate(store->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-                    (off_t)bytes) == 0) &&
-        fallocate(store->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-                  (off_t)bytes) != 0) {
+          allocate(store, FALLOC_FL_PUNCH_HOLE, offset, bytes) == 0) &&
+        allocate(store, FALLOC_FL_ZERO_RANGE, offset, bytes) != 0) {
         answer = write_zero_bytes(store, offset, bytes);
     }
     if (answer == SKI_BACKEND_OK && durable) {

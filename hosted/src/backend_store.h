@@ -9,6 +9,7 @@
 #ifndef SKI_HOSTED_BACKEND_STORE_H
 #define SKI_HOSTED_BACKEND_STORE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
 
@@ -24,17 +25,23 @@ struct ski_backend_store {
     bool is_null;
     bool null_zeroes;
     bool is_device; /* a block device */
+    bool in_memory; /* a file whose reads and writes do not block: tmpfs */
     bool read_only;
     bool can_discard;
     uint64_t full_at; /* a fault: writes that end behind it find no space; else UINT64_MAX */
     _Atomic uint64_t capacity_sectors;
+    _Atomic bool cannot_try; /* reads that shall not block are not supported */
     /*
      * A flush that failed may have lost writes for good, and the kernel says
-     * so once.  From then on each flush fails.
+     * so once, to whoever makes something durable first.  From then on each flush
+     * fails; so no flush answers while another one, or a durable write, may know.
      */
+    pthread_rwlock_t durable; /* shared: writes; alone: flushes */
     _Atomic bool flush_failed;
 };
 
+/* A store that is nothing yet: neither null nor open.  Close it. */
+void ski_backend_store_init(struct ski_backend_store *store);
 /* Opens a file.  Statuses of sk_backend_start; *out_text says what for people. */
 SK_MUST_CHECK enum sk_status ski_backend_store_open(struct ski_backend_store *store,
                                                     const char *path, bool read_only,
@@ -49,6 +56,12 @@ SK_MUST_CHECK enum sk_status ski_backend_store_measure(const struct ski_backend_
 /* Each returns an answer.  The pieces are used up. */
 uint8_t ski_backend_store_read(struct ski_backend_store *store, struct iovec *pieces,
                                uint32_t count, uint64_t offset);
+/*
+ * Reads what can be had without blocking; moves the three on behind that.  True: all
+ * of it, or an error: *out_answer is the answer.
+ */
+bool ski_backend_store_read_now(struct ski_backend_store *store, struct iovec **pieces,
+                                uint32_t *count, uint64_t *offset, uint8_t *out_answer);
 uint8_t ski_backend_store_write(struct ski_backend_store *store, struct iovec *pieces,
                                 uint32_t count, uint64_t offset, bool durable);
 uint8_t ski_backend_store_flush(struct ski_backend_store *store);

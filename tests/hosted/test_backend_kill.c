@@ -258,6 +258,22 @@ static void test_backend_killed__with_shuffled_requests_nothing_is_lost(void **s
     }
 }
 
+/* The same with many at the file, of which one is overtaken by all others. */
+static void test_backend_killed__with_many_at_work_nothing_is_lost(void **state)
+{
+    static const char *const steps[] = { "die-taken",     "die-done",      "die-status",
+                                         "die-given",     "die-published", "die-committed" };
+
+    (void)state;
+    backend.faults[1] = "slow=200";
+    backend.faults[2] = "late=9@7x1";
+    for (size_t step = 0; step < sizeof(steps) / sizeof(steps[0]); step++) {
+        for (size_t kind = 0; kind < KINDS; kind++) {
+            die_at(steps[step], 4 + random_below(40), kinds[kind]);
+        }
+    }
+}
+
 /* From outside, at any moment, many times on the same rings. */
 static void killed_at_random(uint64_t features, unsigned kills)
 {
@@ -288,6 +304,15 @@ static void test_backend_killed__at_random_100_times_nothing_is_lost(void **stat
     (void)state;
     for (size_t kind = 0; kind < KINDS; kind++) {
         killed_at_random(kinds[kind], 25);
+    }
+}
+
+static void test_backend_killed__at_random_with_many_at_work_nothing_is_lost(void **state)
+{
+    (void)state;
+    backend.faults[0] = "slow=300";
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        killed_at_random(kinds[kind], 10);
     }
 }
 
@@ -402,6 +427,8 @@ int main(int argc, char **argv)
         TEST(test_backend_killed__at_each_step_nothing_is_lost),
         TEST(test_backend_killed__with_shuffled_requests_nothing_is_lost),
         TEST(test_backend_killed__at_random_100_times_nothing_is_lost),
+        TEST(test_backend_killed__with_many_at_work_nothing_is_lost),
+        TEST(test_backend_killed__at_random_with_many_at_work_nothing_is_lost),
         TEST(test_backend_killed__polling_at_random_nothing_is_lost),
         TEST(test_backend_killed__before_its_interrupt_wakes_the_sleeper),
         TEST(test_backend_left__front_end_comes_back_and_goes_on),

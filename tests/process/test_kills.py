@@ -20,14 +20,16 @@ def test_kills__at_random_moments_lose_nothing(bench):
     seed = "kills"
     print("# seed %r" % seed)
     moments = random.Random(seed)
-    for words in ([], ["--no-packed"]):
-        path, server = serve(bench, "serve-file", image)
+    slow = ["--faults", "slow=2000"]  # all that is in flight is at the file when the back end dies
+    for words, faults in (([], []), (["--no-packed"], []), (["--no-in-order"], slow),
+                          (["--no-packed"], slow)):
+        path, server = serve(bench, "serve-file", image, *faults)
         with subprocess.Popen([SKBLK, "verify", str(path), "--stress", "--seconds", "1000",
                                "--reconnect", "600s", "--timeout", "600s", "--json",
                                "--yes-overwrite", *words], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE) as load:
             writes(server, MIB, load)  # it has begun
-            for _ in range(KILLS // 2):
+            for _ in range(KILLS // 4):
                 time.sleep(moments.uniform(0, 0.12))
                 assert load.poll() is None, (load.communicate(), server.log.read_text())
                 server.kill()

@@ -5,8 +5,8 @@ import json
 import signal
 import subprocess
 
-from process import (BACKEND, DISK, FILE, OK, SECONDS, SKBLK, TIMEOUT, USAGE, main, serve, sha256,
-                     skblk)
+from process import (BACKEND, DISK, FILE, OK, SECONDS, SKBLK, TIMEOUT, USAGE, connects, main, serve,
+                     sha256, skblk, wait_for)
 
 MIB = 1 << 20
 
@@ -47,6 +47,39 @@ def test_file__answers_in_order_unless_told_not_to(bench):
     assert "IN_ORDER" in info["features"] and "IN_ORDER" not in info["features_not_used"]
     info = skblk("info", path, "--json", "--no-in-order").json()
     assert "IN_ORDER" in info["features_not_used"] and "IN_ORDER" not in info["features"]
+
+
+def test_file__one_that_waits_is_overtaken(bench):
+    """The first read (behind a GET_ID) begins when all others are done, in any order and where the ring wants one."""
+    image = bench.image("a.img", 128 << 10, "late")
+    for number, words in enumerate((["--no-in-order"], [], ["--no-packed"])):
+        path, server = serve(bench, "serve-file", image, "--faults", "late=31@1x1",
+                             name="late%d" % number)
+        assert skblk("hash", path, "--chunk", "4k", "--depth", "32",
+                     *words).text.split()[0] == sha256(image), words
+        server.kill()
+
+
+def test_file__threads_limit_what_is_at_work(bench):
+    image = bench.image("a.img", 4 * MIB, "threads")
+    for threads, faults in ((1, "slow=1"), (2, "late=3@1x1")):
+        path = bench.path("threads%d" % threads)
+        server = bench.start([SKBLK, "serve-file", path, image, "--threads", threads, "--json",
+                              "--faults", faults], "threads%d" % threads)
+        wait_for(lambda: connects(path), "it listening")
+        skblk("hash", path, "--chunk", "16k", "--depth", "16")
+        assert server.kill(signal.SIGTERM) == OK, server.log.read_text()
+        counts = json.loads(server.log.read_text().splitlines()[-1])
+        assert counts["at_work_most"] == threads, counts
+
+
+def test_file__that_never_answers_does_not_keep_the_process(bench):
+    image = bench.image("a.img", MIB, "never")
+    path, server = serve(bench, "serve-file", image, "--faults", "late=0@0x1")
+    skblk("read", path, "-", "--timeout", "300ms", "--reconnect", "100ms", "--recovery", "fail",
+          status=TIMEOUT)
+    assert server.kill(signal.SIGTERM) == TIMEOUT, server.log.read_text()
+    assert "does not answer" in server.log.read_text()
 
 
 def test_file__read_only_and_blocks(bench):

@@ -2,14 +2,19 @@
 /* skblk serve-null, serve-file: a small back end, until it is told to end. */
 #include "skblk.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <skio_hosted/backend.h>
 
 #define LOOK_NS 50000000L
+
+/* How long requests at the file may take when it is time to end. */
+#define END_SECONDS 5u
 
 static int parse_faults(const struct skblk_call *call, char *list, struct sk_backend_fault *faults,
                         uint32_t *out_count)
@@ -65,6 +70,7 @@ static void fill_options(const struct skblk_call *call, const char *file,
     options->features = features_of(settings);
     options->worker_count =
         (uint32_t)(settings->workers != 0 ? settings->workers : settings->queues);
+    options->thread_count = (uint32_t)settings->threads;
     if (settings->waiting == SKBLK_WAITING_POLL) {
         options->poll_ns = SK_BACKEND_POLL_ALWAYS;
     } else if (settings->waiting == SKBLK_WAITING_HYBRID) {
@@ -97,7 +103,29 @@ static int report(const struct skblk_call *call, const struct sk_backend_statist
     skblk_report_add_number(result, "written_bytes", statistics->bytes_written);
     skblk_report_add_number(result, "flushes", statistics->flushes);
     skblk_report_add_number(result, "recovered", statistics->recovered);
+    skblk_report_add_number(result, "at_work_most", statistics->at_work_most);
     return skblk_report_finish(call, result);
+}
+
+/* The front end's book of requests in flight knows the rest, as if this had been killed. */
+static void leave_them(int number)
+{
+    static const char text[] = "skblk: the file does not answer; requests at it are left\n";
+
+    (void)number;
+    if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
+        /* Nobody listens. */
+    }
+    _exit(SKBLK_EXIT_TIMEOUT);
+}
+
+/* A file system that hangs must not keep the process from ending. */
+static void stop(struct sk_backend *backend)
+{
+    (void)signal(SIGALRM, leave_them);
+    (void)alarm(END_SECONDS);
+    sk_backend_stop(backend);
+    (void)alarm(0);
 }
 
 static int serve(const struct skblk_call *call, const struct sk_backend_options *options)
@@ -120,7 +148,7 @@ static int serve(const struct skblk_call *call, const struct sk_backend_options 
         sk_backend_get_statistics(backend, &statistics);
     } while (!skblk_is_interrupted() && !(call->settings.once && statistics.connections > 0 &&
                                           statistics.connections_open == 0));
-    sk_backend_stop(backend);
+    stop(backend);
     return call->settings.quiet ? SKBLK_EXIT_OK : report(call, &statistics);
 }
 

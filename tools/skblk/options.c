@@ -130,7 +130,9 @@ static const struct option_row rows[] = {
     VALUE("logical-block", "BYTES", SKBLK_GROUP_SERVE, KIND_SIZE, logical_block, 512, 65536,
           "the disk's block (512)"),
     VALUE("workers", "N", SKBLK_GROUP_SERVE, KIND_NUMBER, workers, 1, 64,
-          "threads that do the work (as many as queues)"),
+          "groups of threads that do the work (as many as queues)"),
+    VALUE("threads", "N", SKBLK_GROUP_SERVE, KIND_NUMBER, threads, 1, 256,
+          "of each worker at most: requests at the file at a time (32)"),
     FLAG("write-through", SKBLK_GROUP_SERVE, write_through, "an answered write is durable"),
     FLAG("zeroes", SKBLK_GROUP_SERVE, zeroes, "serve-null: fill what is read with zeroes"),
     FLAG("read-only", SKBLK_GROUP_SERVE, read_only, "refuse writes"),
@@ -181,6 +183,7 @@ static const struct skblk_settings defaults = {
     .skew = 0.9,
     .interval_ns = NS_PER_SECOND,
     .logical_block = 512,
+    .threads = 32,
 };
 
 static bool parse_number(const char *text, uint64_t *out_value)

@@ -85,6 +85,7 @@ struct skblk_settings {
     uint64_t size;
     uint64_t logical_block;
     uint64_t workers;
+    uint64_t threads;
     bool read_only;
     bool write_through;
     bool zeroes;

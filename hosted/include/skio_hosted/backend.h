@@ -3,8 +3,7 @@
  * A vhost-user-blk back end: a disk behind a UNIX socket, for tests,
  * benchmarks and tools that work with nothing else installed.  It uses the
  * library's rings from the device's side, and it can misbehave and die on
- * command.  It is not a storage server: its two stores are nothing and a file,
- * and each queue works on one request after the other.
+ * command.  It is not a storage server: its two stores are nothing and a file.
  *
  * Several front ends may be connected at a time.  Each has queues of its own and sees
  * the same disk; a write that was answered to one is seen by all.  What they
@@ -12,8 +11,12 @@
  * that comes back is served when what it left behind is at rest.
  *
  * A back end has one thread that listens, one for the messages of each
- * connection, and worker_count threads that do the work: queue q of the nth
- * connection belongs to worker (n + q) % worker_count.
+ * connection, and worker_count workers: queue q of the nth connection belongs
+ * to worker (n + q) % worker_count.  A worker has one thread, and more of them,
+ * up to thread_count, as soon as requests may block: those are done side by
+ * side, of one queue too, and answered as they end; with IN_ORDER, in their order.
+ * A request is never waited for by another one, except that a worker has no
+ * thread left; then queues get the next ones in turn.
  *
  * Ownership: what start returns is the caller's until stop; the options are copied.
  * Calling: start, stop and resize: any thread, one at a time.
@@ -32,9 +35,10 @@ SK_BEGIN_DECLS
 /* Room for one line for people that says what went wrong, its end included; bytes. */
 #define SK_BACKEND_ERROR_BYTES 256
 
-/* Most queues of a connection, most threads that work, most connections at a time. */
+/* Most queues of a connection, most workers, threads of each, and connections at a time. */
 #define SK_BACKEND_QUEUES_MAX      64
 #define SK_BACKEND_WORKERS_MAX     64
+#define SK_BACKEND_THREADS_MAX     256
 #define SK_BACKEND_CONNECTIONS_MAX 64
 
 /* Most faults at a time. */
@@ -64,6 +68,7 @@ SK_BEGIN_DECLS
     X(SK_BACKEND_LIE_NO_STATUS, "lie-no-status", "gives a request back without a status")      \
     X(SK_BACKEND_LIE_INDEX, "lie-index", "moves the used index VALUE too far (split rings)")   \
     X(SK_BACKEND_SLOW, "slow", "needs VALUE microseconds more for a request")                  \
+    X(SK_BACKEND_LATE, "late", "begins a request when VALUE others are done; 0: never")        \
     X(SK_BACKEND_STALL, "stall", "takes no request any more")                                  \
     X(SK_BACKEND_HOLD, "hold", "gives back in no order, VALUE at a time; 0: when stopped")      \
     X(SK_BACKEND_FAIL, "fail", "answers a request with an I/O error, and does not do it")      \
@@ -152,7 +157,8 @@ struct sk_backend_options {
     uint64_t protocol_features;  /* the same */
 
     /* The work. */
-    uint32_t worker_count;     /* 1 to SK_BACKEND_WORKERS_MAX threads */
+    uint32_t worker_count;     /* 1 to SK_BACKEND_WORKERS_MAX */
+    uint32_t thread_count;     /* of each worker at most, 1 to SK_BACKEND_THREADS_MAX: requests at the file at a time */
     uint64_t poll_ns;          /* how long a worker looks for more before it sleeps; SK_BACKEND_POLL_ALWAYS */
     uint32_t connection_count; /* most at a time, 1 to SK_BACKEND_CONNECTIONS_MAX */
     uint64_t message_ns;       /* longest time that a message may take to arrive whole */
@@ -175,8 +181,8 @@ struct sk_backend_options {
 
 /*
  * The defaults: no address; the null store, 1 GiB; blocks of 512 bytes, 1 queue, 126
- * segments; write-back; all features; 1 worker that sleeps when there is nothing; 16
- * connections, 5 s; the guard; warnings and errors.
+ * segments; write-back; all features; 1 worker of up to 32 threads that sleeps when there is
+ * nothing; 16 connections, 5 s; the guard; warnings and errors.
  */
 void sk_backend_options_init(struct sk_backend_options *out_options);
 
@@ -217,6 +223,8 @@ struct sk_backend_statistics {
     uint64_t bytes_written;
     uint64_t flushes;
     uint64_t recovered;          /* requests done again that a killed back end had in flight */
+    uint64_t at_work;            /* requests that may block, being done now ... */
+    uint64_t at_work_most;       /* ... and the most so far; a sum over the workers */
     uint64_t sleeps;             /* of workers */
     uint64_t interrupts;         /* sent */
 };
