@@ -216,6 +216,7 @@ struct ski_blk_queue {
     struct ski_blk_frame SKI_SHARED *frames;
     uint8_t SKI_SHARED *tables; /* one for each slot, whether chains are in them or not */
     uint64_t table_bias; /* from the CPU's address of a slot's first data to its table's for the device */
+    uint64_t frames_bias; /* the same for a slot's frame */
     sk_daddr frames_address;
     sk_daddr tables_address;
     struct sk_virtio_queue_layout layout; /* as the device was told */

@@ -59,13 +59,18 @@ SKI_INLINE void add_simple_table(struct ski_blk_queue *queue, const struct ski_b
                                  const struct simple *simple, uint64_t own)
 {
     struct ski_ring_packed *ring = &queue->ring.packed;
+    uint32_t next = ring->next;
+    struct ski_ring_descriptor SKI_SHARED *first = &ring->descriptors[next];
     struct ski_ring_descriptor SKI_SHARED *data = slot->data;
+    uint64_t rest = simple->bytes | queue->data_rest[simple->operation];
+    uint64_t table = (uintptr_t)data + queue->table_bias;
 
     ski_door_store64(&data->address, simple->address);
-    ski_door_store64(&data->rest, simple->bytes | queue->data_rest[simple->operation]);
-    ski_door_store64(&ring->descriptors[ring->next].address, (uintptr_t)data + queue->table_bias);
+    ski_door_store64(&data->rest, rest);
+    ski_door_store64(&first->address, table);
     ski_ring_packed_add_rest(
-        ring, 1, own | ski_ring_packed_rest(ski_blk_table_bytes(1), 0, SKI_RING_INDIRECT));
+        ring, first, next, 1,
+        own | ski_ring_packed_rest(ski_blk_table_bytes(1), 0, SKI_RING_INDIRECT));
 }
 
 /* And without: a chain of three, anywhere in the ring. */
@@ -73,32 +78,37 @@ SKI_INLINE void add_simple_chain(struct ski_blk_queue *queue, const struct ski_b
                                  const struct simple *simple, uint64_t own)
 {
     struct ski_ring_packed *ring = &queue->ring.packed;
-    struct ski_ring_descriptor SKI_SHARED *first = &ring->descriptors[ring->next];
+    uint32_t next = ring->next;
+    uint32_t size = ring->size;
+    struct ski_ring_descriptor SKI_SHARED *first = &ring->descriptors[next];
     struct ski_ring_descriptor SKI_SHARED *data = first + 1;
     struct ski_ring_descriptor SKI_SHARED *status = first + 2;
-    uint64_t frame = queue->frames_address.raw + ((uintptr_t)slot->frame - (uintptr_t)queue->frames);
-    uint64_t marks = 0; /* what changes in them at the ring's end */
+    uint64_t frame = queue->frames_bias + (uintptr_t)slot->frame;
+    uint64_t data_rest = own | simple->bytes | queue->data_rest[simple->operation];
+    uint64_t status_rest = own | ski_ring_packed_rest(1, 0, SKI_RING_WRITE);
 
-    ski_door_store64(&first->address, frame);
-    if (SKI_RARELY(ring->next + 2 >= ring->size)) {
-        status -= ring->size;
-        marks = ski_ring_packed_rest(0, 0, SKI_RING_PACKED_MARKS);
-        ski_door_store64(&status->rest, (own ^ marks) | ski_ring_packed_rest(1, 0, SKI_RING_WRITE));
-        if (ring->next + 1 >= ring->size) {
-            data -= ring->size;
-        } else {
-            marks = 0;
+    if (SKI_RARELY(next + 2 >= size)) { /* marks change at the ring's end */
+        status -= size;
+        status_rest ^= ski_ring_packed_rest(0, 0, SKI_RING_PACKED_MARKS);
+        if (next + 1 >= size) {
+            data -= size;
+            data_rest ^= ski_ring_packed_rest(0, 0, SKI_RING_PACKED_MARKS);
         }
-    } else {
-        ski_door_store64(&status->rest, own | ski_ring_packed_rest(1, 0, SKI_RING_WRITE));
     }
-    ski_door_store64(&status->address, frame + offsetof(struct ski_blk_frame, status));
+    ski_door_store64(&first->address, frame);
     ski_door_store64(&data->address, simple->address);
-    ski_door_store64(&data->rest,
-                     (own ^ marks) | simple->bytes | queue->data_rest[simple->operation]);
+    ski_door_store64(&data->rest, data_rest);
+    ski_door_store64(&status->address, frame + offsetof(struct ski_blk_frame, status));
+    ski_door_store64(&status->rest, status_rest);
     ski_ring_packed_add_rest(
-        ring, SKI_BLK_CHAIN_FIXED + 1,
+        ring, first, next, SKI_BLK_CHAIN_FIXED + 1,
         own | ski_ring_packed_rest(sizeof(struct ski_blk_header), 0, SKI_RING_NEXT));
+}
+
+/* The place of a start among the queue's. */
+SKI_INLINE uint64_t start_place(const struct ski_blk_queue *queue, bool packed)
+{
+    return (uint16_t)(packed ? queue->started : queue->ring.split.added);
 }
 
 /*
@@ -140,11 +150,8 @@ SKI_INLINE bool start_simple(struct ski_blk_queue *queue, struct sk_block_reques
     ski_door_store8(&frame->status, SKI_BLK_STATUS_POISON);
     queue->free_count--;
     slot->request = request;
-    slot->start = queue->simple_start | simple.bytes;
-    if (!in_order) {
-        slot->start |= (uint64_t)(uint16_t)(packed ? queue->started : queue->ring.split.added)
-                       << SKI_BLK_START_PLACE;
-    }
+    slot->start = queue->simple_start | simple.bytes |
+                  (in_order ? 0 : start_place(queue, packed) << SKI_BLK_START_PLACE);
     if (!packed) {
         add_simple_split(queue, id, slot, &simple, in_order);
     } else {

@@ -104,6 +104,7 @@ void ski_blk_queue_reset(struct ski_blk_queue *queue)
         queue->refused_last = &queue->refused;
     }
     queue->table_bias = queue->tables_address.raw - (uintptr_t)queue->slots[0].data;
+    queue->frames_bias = queue->frames_address.raw - (uintptr_t)queue->frames;
     queue->special =
         queue->notification_data ||
         (queue->ring.is_packed ? queue->ring.packed.device_order : queue->ring.split.device_order);

@@ -98,20 +98,30 @@ static inline void ski_ring_packed_put(struct ski_ring_packed *ring, uint32_t be
     ski_door_store64(&descriptor->rest, ski_ring_packed_rest(length, id, flags | marks));
 }
 
-/* Moves on behind a chain of `count` whose first descriptor has all but its second half. */
-static inline void ski_ring_packed_add_rest(struct ski_ring_packed *ring, uint32_t count,
-                                            uint64_t rest)
+/*
+ * Moves on behind a chain of `count` whose first descriptor, `first` at position
+ * `next`, has all but its second half.  (Both are the ring's own: whoever has
+ * them in registers does not load them again behind the stores of a chain.)
+ */
+static inline void ski_ring_packed_add_rest(struct ski_ring_packed *ring,
+                                            struct ski_ring_descriptor SKI_SHARED *first,
+                                            uint32_t next, uint32_t count, uint64_t rest)
 {
-    struct ski_ring_descriptor SKI_SHARED *descriptor = &ring->descriptors[ring->next];
+    uint32_t unpublished = ring->unpublished;
+    uint32_t behind = next + count;
 
-    if (ring->unpublished == 0) {
-        ring->held = descriptor;
+    ring->unpublished = unpublished + count;
+    if (SKI_RARELY(behind >= ring->size)) {
+        behind -= ring->size;
+        ring->next_marks ^= SKI_RING_PACKED_MARKS;
+    }
+    ring->next = behind;
+    if (unpublished == 0) {
+        ring->held = first;
         ring->held_rest = rest;
     } else {
-        ski_door_store64(&descriptor->rest, rest);
+        ski_door_store64(&first->rest, rest);
     }
-    ring->unpublished += count;
-    ski_ring_packed_move(ring->size, &ring->next, &ring->next_marks, count);
 }
 
 /* Writes the first descriptor of a chain of `count` and moves on; the device is not told yet. */
@@ -119,9 +129,20 @@ static inline void ski_ring_packed_add(struct ski_ring_packed *ring, uint32_t co
                                        uint64_t address, uint32_t length, uint32_t id,
                                        uint32_t flags)
 {
-    ski_door_store64(&ring->descriptors[ring->next].address, address);
-    ski_ring_packed_add_rest(ring, count,
+    struct ski_ring_descriptor SKI_SHARED *first = &ring->descriptors[ring->next];
+
+    ski_door_store64(&first->address, address);
+    ski_ring_packed_add_rest(ring, first, ring->next, count,
                              ski_ring_packed_rest(length, id, flags | ring->next_marks));
+}
+
+/* What a device writes that waits for the descriptor that is kept back: the usual wish. */
+SKI_INLINE uint32_t ski_ring_packed_usual_wish(const struct ski_ring_packed *ring)
+{
+    uint32_t place = (uint32_t)(ring->held - ring->descriptors);
+    uint32_t wrap = (uint32_t)(ring->held_rest >> 48) & SKI_RING_PACKED_AVAILABLE;
+
+    return place | wrap << 8 | SKI_RING_EVENT_AT << 16;
 }
 
 /* True if the device asks, as far as can be seen, to be told of descriptors from `before` to `next`. */
@@ -130,6 +151,9 @@ SKI_INLINE bool ski_ring_packed_is_asked(const struct ski_ring_packed *ring, uin
     uint32_t wish = ski_door_load32(ring->device_event);
     uint32_t event;
 
+    if (wish == ski_ring_packed_usual_wish(ring)) {
+        return true;
+    }
     if (!ring->event_idx || (wish >> 16 & 3) != SKI_RING_EVENT_AT) {
         return (wish >> 16 & 3) != SKI_RING_EVENT_DISABLE;
     }
