@@ -27,7 +27,7 @@
 #define BYTES      4096u
 #define FDS_MAX    16u
 #define TIMEOUT_NS UINT64_C(20000000)
-#define CONTROL_NS UINT64_C(2000000000) /* the thread hangs up when we do: it takes no time */
+#define CONTROL_NS UINT64_C(60000000000) /* the thread hangs up when we do: it takes no time */
 #define MESSAGE_NS UINT64_C(10000000)
 
 struct request {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <libfdt.h>
 #include <skio/fdt.h>
 
 #include "oracle/fdt_oracle.h"
@@ -19,6 +20,27 @@ uint8_t *fdt_blob_copy(const void *blob, size_t bytes)
     CHECK(copy != NULL);
     memcpy(copy, blob, bytes);
     return copy;
+}
+
+/* QEMU throws dice for the kernel's sake: each dump would be another tree. */
+static void forget_dice(uint8_t *blob)
+{
+    static const char *const names[] = { "rng-seed", "kaslr-seed" };
+    int node = 0;
+
+    while (fdt_check_header(blob) == 0 && node >= 0) {
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+            int length = 0;
+
+            if (fdt_getprop(blob, node, names[i], &length) != NULL) {
+                static const uint8_t zeroes[256];
+
+                CHECK((size_t)length <= sizeof(zeroes));
+                CHECK(fdt_setprop_inplace(blob, node, names[i], zeroes, length) == 0);
+            }
+        }
+        node = fdt_next_node(blob, node, NULL);
+    }
 }
 
 uint8_t *fdt_blob_read(const char *path, size_t *out_bytes)
@@ -42,6 +64,7 @@ uint8_t *fdt_blob_read(const char *path, size_t *out_bytes)
     *out_bytes = sk_fdt_claimed_bytes(whole);
     copy = fdt_blob_copy(whole, *out_bytes);
     free(whole);
+    forget_dice(copy);
     return copy;
 }
 
