@@ -69,6 +69,7 @@ static struct sk_block_device *device;
 static struct owner owners[OWNERS];
 static _Atomic bool ends;          /* of what disturbs */
 static _Atomic uint32_t progress;  /* of all owners */
+static uint64_t poll_ns; /* of the back end */
 static unsigned descriptors;
 
 /* ---- The two sides -------------------------------------------------------------------------- */
@@ -91,6 +92,7 @@ static void start_backend(void)
     options.file_path = file_path;
     options.queue_count = OWNERS;
     options.worker_count = 2;
+    options.poll_ns = poll_ns;
     options.write_log = drop_line;
     if (sk_backend_start(&options, &backend, error) != SK_OK) {
         (void)fprintf(stderr, "%s\n", error);
@@ -355,6 +357,20 @@ static void test_backend_threads__resized_under_load_packed(void **state)
     run(2000, resize);
 }
 
+/* The back end looks for a while before it sleeps, and those that come back get in between. */
+static void test_backend_threads__resized_under_load_polling(void **state)
+{
+    (void)state;
+    sk_backend_stop(backend);
+    poll_ns = 50000;
+    start_backend();
+    poll_ns = 0;
+    told = 0;
+    open_disk(UINT64_MAX & ~BIT(SK_VIRTIO_F_IN_ORDER), 64);
+    sk_block_watch(device, changed, NULL);
+    run(2000, resize);
+}
+
 /* The back end ends, and another one goes on with what the first had. */
 static void restart(void)
 {
@@ -393,6 +409,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(test_backend_threads__resized_under_load),
         TEST(test_backend_threads__resized_under_load_packed),
+        TEST(test_backend_threads__resized_under_load_polling),
         TEST(test_backend_threads__restarted_under_load),
         TEST(test_backend_threads__restarted_under_load_packed),
     };

@@ -236,6 +236,12 @@ def test_hosted_threads__a_worker_that_is_not_waited_for_is_seen(build):
                     "(void)pthread_mutex_lock(&worker->lock);", ""))
 
 
+def test_hosted_threads__an_end_that_does_not_wait_for_the_file_is_seen(build):
+    return planted(build, HOSTED, "*restarted_under_load", WRONG,
+                   ("hosted/src/backend_connection.c", "ski_backend_visit_at_rest",
+                    "queue->away != 0", "queue->away > 1000"))
+
+
 def test_hosted_threads__a_connection_looked_at_while_it_changes_is_seen(build):
     return planted(build, HOSTED, "*restarted_under_load", RACE,
                    ("hosted/src/vhost_user_open.c", "sk_vhost_user_get_info",
