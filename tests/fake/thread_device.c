@@ -5,6 +5,7 @@
 #include "fake/thread_ring.h"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -299,10 +300,14 @@ static void *run(void *argument)
 
 /* ---- The transport ------------------------------------------------------------------------- */
 
-/* Two of them at a time would be two control calls at a time. */
+/*
+ * Two of them at a time would be two control calls at a time; whoever would be
+ * the second one is given the time to come, be there one processor only.
+ */
 static void begin(struct thread_device *device)
 {
     require(!atomic_exchange_explicit(&device->controlled, true, memory_order_relaxed));
+    (void)sched_yield();
     (void)pthread_mutex_lock(&device->lock);
 }
 
