@@ -202,8 +202,8 @@ static bool start_if_simple(struct ski_blk_queue *queue, struct sk_block_request
 
 bool ski_blk_start_waiting(struct ski_blk_queue *queue, struct sk_block_request *request)
 {
-    bool is_new = request->status == SK_OK && request->parts == 0 && request->after == 0 &&
-                  request->repeats == 0 && request->next_sector == request->sector;
+    /* Neither timed, nor begun, nor back from a device that was stopped. */
+    bool is_new = request->after == 0 && request->repeats == 0;
 
     return is_new && start_if_simple(queue, request);
 }

@@ -128,6 +128,29 @@ static void test_virtio_blk_latency__counts_requests_not_parts(void **state)
     blk_rig_deinit(&rig);
 }
 
+static void test_virtio_blk_latency__has_the_time_of_waiting_for_a_slot(void **state)
+{
+    struct sk_virtio_blk_options options = SK_VIRTIO_BLK_OPTIONS_DEFAULT;
+    struct fake_device_config config = FAKE_DEVICE_CONFIG_DEFAULT;
+
+    (void)state;
+    options.queue_size = 4;
+    config.deferred = true;
+    blk_rig_start(&rig, &config, &options);
+    rig.env.clock_step_ns = 0;
+    assert_int_equal(sk_block_set_latency(rig.queue, 1), SK_OK);
+    submit_many(32, 512);
+    while (requests[31].completions == 0) {
+        rig.env.clock_ns += 1000;
+        assert_int_equal(fake_device_run(rig.fake, 4), 4);
+        assert_int_equal(sk_block_poll(rig.queue, 0, NULL), SK_OK);
+    }
+    assert_int_equal(latency().count, 32);
+    assert_int_equal(latency().total_ns, 4 * 36000); /* 1, 2, ... 8 us, each four times */
+    assert_int_equal(latency().longest_ns, 8000);
+    blk_rig_deinit(&rig);
+}
+
 /* Refused and stopped requests have no answer of the device. */
 static void test_virtio_blk_latency__only_answers_count(void **state)
 {
@@ -281,6 +304,7 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_latency__is_the_time_from_submit_to_completion),
         cmocka_unit_test(test_virtio_blk_latency__samples_every_nth_request),
         cmocka_unit_test(test_virtio_blk_latency__counts_requests_not_parts),
+        cmocka_unit_test(test_virtio_blk_latency__has_the_time_of_waiting_for_a_slot),
         cmocka_unit_test(test_virtio_blk_latency__only_answers_count),
         cmocka_unit_test(test_virtio_blk_latency__switched_off_keeps_what_it_has),
         cmocka_unit_test(test_virtio_blk_latency__survives_a_clock_that_goes_back),
