@@ -373,7 +373,7 @@ static void test_vhost_user_reset_queue__faults_at_each_of_its_messages(void **s
 {
     (void)state;
     for (int fault = 0; fault < FAKE_BACKEND_FAULT_COUNT; fault++) {
-        options.vhost_user.message_ns = fault == FAKE_BACKEND_ANSWERS_NOT ? 200 * MS : PATIENT_NS;
+        options.vhost_user.message_ns = fault == FAKE_BACKEND_ANSWERS_NOT ? 50 * MS : PATIENT_NS;
         for (uint32_t at = 0; at < 8; at++) { /* the stop, and seven to start again */
             while (!reset_with((enum fake_backend_fault)fault, at)) {
                 assert_true(options.vhost_user.message_ns < PATIENT_NS);

@@ -449,7 +449,7 @@ static void test_vhost_user_resume__every_fault_at_every_message(void **state)
         bool unharmed;
 
         /* Silence takes its time, each time. */
-        options.vhost_user.message_ns = fault == FAKE_BACKEND_ANSWERS_NOT ? 150 * MS : PATIENT_NS;
+        options.vhost_user.message_ns = fault == FAKE_BACKEND_ANSWERS_NOT ? 50 * MS : PATIENT_NS;
         open_disk();
         if (die_and_use((enum fake_backend_fault)fault, 1000) != SK_OK) {
             assert_true(is_impatient());
