@@ -182,13 +182,13 @@ def test_errors__of_a_merged_request_are_those_of_all(folder):
 
 def stopping(folder, name, event, iotype, errno, properties):
     load = Load(folder, name, len(name), 400)
-    with Guest("timeout=5000 " + load.command + "stats; poweroff",
+    with Guest("timeout=3000 " + load.command + "stats; poweroff",
                disk(load.image, properties=properties,
                     faults=nth(event, iotype, [40], errno))) as guest:
         reason = guest.monitor.event("BLOCK_IO_ERROR")["data"]
         assert (reason["operation"], reason["action"]) == (iotype, "stop"), reason
         guest.monitor.event("STOP")
-        time.sleep(6)       # longer than the guest's timeout, but its clock stands still
+        time.sleep(4)       # longer than the guest's timeout, but its clock stands still
         guest.qmp("cont")
         run = guest.leave().left(0)
     run.has(DONE)
@@ -246,7 +246,7 @@ def set_limit(guest, requests_a_second):
 
 def test_overdue__the_guest_stops_the_disk_and_recovers_it_itself(folder):
     load = Load(folder, "overdue", 5, 5000, "16 64 retry")
-    with Guest("timeout=3000 " + load.command + "stats; poweroff", throttled(load.image)) as guest:
+    with Guest("timeout=2000 " + load.command + "stats; poweroff", throttled(load.image)) as guest:
         guest.wait("extents are durable")
         set_limit(guest, 1)
         guest.wait(r"no answer for a [\w-]+ of \d+ bytes at sector \d+")
@@ -261,7 +261,7 @@ def test_overdue__the_guest_stops_the_disk_and_recovers_it_itself(folder):
 def test_overdue__requests_wait_for_the_recovery(folder):
     """With resubmit=on the recovery brings back what was in flight: none of it fails."""
     load = Load(folder, "resubmitted", 15, 5000, "16 64 retry")
-    with Guest("timeout=3000 resubmit=on " + load.command + "stats; poweroff",
+    with Guest("timeout=2000 resubmit=on " + load.command + "stats; poweroff",
                throttled(load.image)) as guest:
         guest.wait("extents are durable")
         set_limit(guest, 1)
@@ -277,7 +277,7 @@ def test_overdue__requests_wait_for_the_recovery(folder):
 def test_overdue__nobody_waits_for_a_recovery_that_does_not_come(folder):
     for command in ("scrub 17 5000 16 64", "bench read 4096 16 60", "hash; hash; hash; hash"):
         image = Image(folder, SECTORS * SECTOR, command)
-        with Guest("timeout=3000 resubmit=on", throttled(image)) as guest:
+        with Guest("timeout=2000 resubmit=on", throttled(image)) as guest:
             guest.wait("first sector")
             set_limit(guest, 1)
             guest.type(command)
@@ -303,7 +303,7 @@ def check_twice(first, second, before, after):
 
 def test_overdue__recovered_by_hand(folder):
     load = Load(folder, "by hand", 6, 5000)
-    with Guest("timeout=3000 " + load.command, throttled(load.image)) as guest:
+    with Guest("timeout=2000 " + load.command, throttled(load.image)) as guest:
         guest.wait("extents are durable")
         set_limit(guest, 1)
         guest.wait("scrub: stopped, the disk is broken; bring it back with: recover")
@@ -330,7 +330,7 @@ def test_overdue__seen_by_two_harts_with_a_queue_each(folder):
     before = image.path.read_bytes()
     slow = throttled(image)
     slow[-1] += ",num-queues=2"
-    with Guest("timeout=3000 scrub 14 5000 16 64 harts=2", slow, smp=2) as guest:
+    with Guest("timeout=2000 scrub 14 5000 16 64 harts=2", slow, smp=2) as guest:
         guest.wait("hart 0: .* extents are durable")
         guest.wait("hart 1: .* extents are durable")
         set_limit(guest, 1)
@@ -390,7 +390,7 @@ def test_storage__stalls_longer_than_the_timeout(folder):
     """QEMU does not finish the reset while its storage is silent: the machine stands still in it."""
     load = Load(folder, "stall", 8, 5000, "16 64 retry")
     with Server(folder, load.image) as server, \
-            Guest("timeout=3000 " + load.command + "stats; poweroff", server.disk()) as guest:
+            Guest("timeout=2000 " + load.command + "stats; poweroff", server.disk()) as guest:
         guest.wait("extents are durable")
         server.process.send_signal(signal.SIGSTOP)
         guest.wait(r"no answer for a [\w-]+ of \d+ bytes at sector \d+")
@@ -445,7 +445,7 @@ def test_removal__device_del_is_refused_by_qemu(folder):
 def test_removal__the_device_vanishes_under_load(folder):
     """Taken out of the machine without a word: registers stay, nobody answers behind them."""
     load = Load(folder, "vanishes", 11, 60000)
-    with Guest("timeout=3000 " + load.command + "recover; read 0; disk; stats; help; poweroff",
+    with Guest("timeout=2000 " + load.command + "recover; read 0; disk; stats; help; poweroff",
                with_id(disk(load.image))) as guest:
         guest.wait("128 extents are durable")
         guest.qmp("qom-set", path="/machine/peripheral/device0", property="realized", value=False)
