@@ -400,7 +400,8 @@ const char *sk_block_feature_name(const struct sk_block_device *device, unsigned
  * Takes `count` requests and tells the device once.  Every one of them is
  * completed by a later poll, the refused ones too (their status says why:
  * SK_ERR_INVALID, SK_ERR_SIZE, SK_ERR_RANGE beyond the capacity,
- * SK_ERR_READ_ONLY, SK_ERR_UNSUPPORTED, SK_ERR_BROKEN), so there is one place
+ * SK_ERR_READ_ONLY, SK_ERR_UNSUPPORTED, SK_ERR_BROKEN unless they may wait for
+ * sk_block_recover by the driver's options), so there is one place
  * that looks at results.  There is no limit: what the device has no room for
  * waits in the queue, in order.  May be called from `complete`.
  * A request's final status is SK_OK, one of the above, SK_ERR_IO (the device

@@ -40,11 +40,14 @@ SK_BEGIN_DECLS
 
 /* What becomes of the requests that a device had when it was stopped by a fault. */
 enum sk_virtio_blk_recovery {
-    SK_VIRTIO_BLK_RECOVERY_FAIL,    /* all end with the reason */
+    SK_VIRTIO_BLK_RECOVERY_FAIL,    /* all end with the reason, and new ones are refused */
     /*
      * Those that may be done twice wait for sk_block_recover, with those that
      * the device never saw, and go to it again in their order: all but zone
-     * operations other than reports, and writes to zones.  A request that was at a
+     * operations other than reports, and writes to zones.  So do all that are submitted
+     * to a device that is stopped, behind those; they are looked at when it is back, and
+     * callers that cannot wait as long give them deadlines, or cancel them.  Calls that
+     * wait for an answer return SK_ERR_BROKEN.  A request that was at a
      * device for the fourth time when it stopped, or whose own deadline passed, ends.
      * So do all when the device cannot be stopped, fails for good or is removed.
      */

@@ -195,15 +195,27 @@ enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_
     }
 }
 
-bool ski_blk_admit(struct ski_blk_queue *queue, struct sk_block_request *request)
+static void prepare(struct sk_block_request *request)
 {
-    enum sk_status status;
-
     request->parts = 0;
     request->segment_index = 0;
     request->segment_offset = 0;
     request->bytes_left = 0;
     request->next_sector = request->sector;
+}
+
+void ski_blk_hold(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    prepare(request);
+    request->status = SK_OK;
+    ski_blk_note_deadline(queue, request);
+}
+
+bool ski_blk_admit(struct ski_blk_queue *queue, struct sk_block_request *request)
+{
+    enum sk_status status;
+
+    prepare(request);
     status = ski_blk_check(queue, request);
     request->status = status == SK_ERR_AGAIN ? SK_OK : status;
     queue->queue.statistics.refused += request->status != SK_OK;

@@ -7,11 +7,23 @@
 
 /* ---- Submit ------------------------------------------------------------------------------ */
 
+/* Stopped, and those that the device had may wait for it: so may new ones, behind them. */
+static bool is_pausing(const struct ski_blk *blk)
+{
+    uint32_t state = blk->block.state;
+
+    return (state == SK_BLOCK_STATE_RESETTING || state == SK_BLOCK_STATE_BROKEN) &&
+           ski_blk_may_keep(blk);
+}
+
 void ski_blk_start_request(struct ski_blk_queue *queue, struct sk_block_request *request)
 {
     request->after = ski_block_latency_take(&queue->queue, request);
     request->repeats = 0;
-    if (!ski_blk_admit(queue, request)) {
+    if (is_pausing(queue->blk)) {
+        ski_blk_hold(queue, request);
+        ski_blk_append(&queue->waiting_last, request);
+    } else if (!ski_blk_admit(queue, request)) {
         ski_blk_end_unanswered(queue, request);
     } else if (queue->waiting != NULL || !ski_blk_issue(queue, request)) {
         ski_blk_append(&queue->waiting_last, request);

@@ -14,8 +14,7 @@ _Static_assert(SKI_RING_SIZE_MAX <= 1u << (SORTED_LISTS - 1), "every request in 
 /* Whether requests wait for the device to come back.  Not if it may still use their memory. */
 static bool keeps(const struct ski_blk *blk)
 {
-    return blk->options.recovery == SK_VIRTIO_BLK_RECOVERY_RESUBMIT && !blk->removing &&
-           !blk->verifying && blk->block.state == SK_BLOCK_STATE_BROKEN;
+    return ski_blk_may_keep(blk) && blk->block.state == SK_BLOCK_STATE_BROKEN;
 }
 
 /* Whether this request goes again, of which it is not known whether the device did it. */

@@ -253,6 +253,9 @@ enum sk_status ski_blk_check(const struct ski_blk_queue *queue, struct sk_block_
  */
 bool ski_blk_admit(struct ski_blk_queue *queue, struct sk_block_request *request);
 
+/* Puts a request at its beginning, to be looked at later; its own deadline counts from now on. */
+void ski_blk_hold(struct ski_blk_queue *queue, struct sk_block_request *request);
+
 /* Where a request begins, and how many bytes it moves or clears; for people. */
 uint64_t ski_blk_request_sector(const struct sk_block_request *request);
 uint64_t ski_blk_request_bytes(const struct sk_block_request *request);
@@ -282,7 +285,14 @@ bool ski_blk_is_repeatable(const struct ski_blk_queue *queue,
 /* Gives the device a queue again that was reset, as it was. */
 SK_MUST_CHECK enum sk_status ski_blk_restart_queue(struct ski_blk_queue *queue);
 
-/* Looks at a request in full, and issues, queues or refuses it. */
+/* Whether requests may wait for the device to come back, if it was seen to be quiet. */
+static inline bool ski_blk_may_keep(const struct ski_blk *blk)
+{
+    return blk->options.recovery == SK_VIRTIO_BLK_RECOVERY_RESUBMIT && !blk->removing &&
+           !blk->verifying;
+}
+
+/* Looks at a request in full, and issues, queues or refuses it; or keeps it for a device that is stopped. */
 void ski_blk_start_request(struct ski_blk_queue *queue, struct sk_block_request *request);
 
 /*

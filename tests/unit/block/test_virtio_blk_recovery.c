@@ -524,19 +524,115 @@ static void test_virtio_blk_resubmit__synchronous_calls_return(void **state)
     blk_rig_deinit(&rig);
 }
 
-static void test_virtio_blk_resubmit__new_requests_are_refused_until_it_is_back(void **state)
+/* Requests that come while it is stopped wait as well, behind those that it had. */
+static void test_virtio_blk_resubmit__new_requests_wait_until_it_is_back(void **state)
+{
+    (void)state;
+    for (size_t shape = 0; shape < SHAPES; shape++) {
+        start(shapes[shape]);
+        submit(0, MANY / 2);
+        cause(NEEDS_RESET);
+        assert_int_equal(sk_block_batch_begin(rig.queue), SK_OK);
+        submit(MANY / 2, 5);
+        sk_block_batch_end(rig.queue);
+        submit(MANY / 2 + 5, MANY / 2 - 5);
+        assert_int_equal(poll(), SK_ERR_BROKEN);
+        assert_int_equal(completed, 0);
+        assert_int_equal(rig.queue->statistics.refused, 0);
+        assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
+        settle(MANY);
+        expect_all(MANY, SK_OK);
+        expect_written(MANY);
+        for (unsigned i = 0; i < MANY; i++) {
+            assert_int_equal(order[i], i);
+        }
+        blk_rig_deinit(&rig);
+    }
+}
+
+/* They are looked at when it is back: it may be a smaller disk. */
+static void test_virtio_blk_resubmit__new_requests_that_are_wrong_end_when_it_is_back(void **state)
 {
     (void)state;
     start(shapes[2]);
+    cause(STOPPED_BY_HAND);
     submit(0, 2);
-    fake_device_needs_reset(rig.fake);
+    many[1].request.sector = rig.disk->info.capacity_sectors;
     assert_int_equal(poll(), SK_ERR_BROKEN);
-    submit(2, 1);
+    assert_int_equal(completed, 0);
+    assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
+    settle(2);
+    assert_int_equal(many[0].request.status, SK_OK);
+    assert_int_equal(many[1].request.status, SK_ERR_RANGE);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_resubmit__new_requests_keep_their_deadlines(void **state)
+{
+    (void)state;
+    start(shapes[2]);
+    cause(NEEDS_RESET);
+    prepare(0);
+    many[0].request.deadline_ns = rig.env.clock_ns + 1000000;
+    blk_rig_submit(&rig, &many[0]);
+    submit(1, 2);
     assert_int_equal(poll(), SK_ERR_BROKEN);
-    assert_int_equal(completed, 1);
-    assert_int_equal(many[2].request.status, SK_ERR_BROKEN);
+    assert_int_equal(completed, 0);
+    rig.env.clock_ns += 1000000;
+    assert_int_equal(sk_block_cancel(rig.queue, &many[1].request), SK_OK);
+    assert_int_equal(poll(), SK_ERR_BROKEN);
+    assert_int_equal(completed, 2);
+    assert_int_equal(many[0].request.status, SK_ERR_TIMEOUT);
+    assert_int_equal(many[1].request.status, SK_ERR_CANCELED);
     assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
     settle(3);
+    assert_int_equal(many[2].request.status, SK_OK);
+    blk_rig_deinit(&rig);
+}
+
+static void test_virtio_blk_resubmit__new_requests_end_with_a_device_that_never_comes_back(void **state)
+{
+    (void)state;
+    start(shapes[2]);
+    cause(NEEDS_RESET);
+    submit(0, 3);
+    rig.fake->config.identity = "another disk";
+    assert_int_equal(sk_block_recover(rig.disk, 0), SK_ERR_GONE);
+    assert_int_equal(completed, 3);
+    expect_all(3, SK_ERR_GONE);
+    blk_rig_deinit(&rig);
+
+    start(shapes[2]);
+    cause(NEEDS_RESET);
+    submit(0, 3);
+    assert_int_equal(blk_rig_remove(&rig), SK_OK);
+    expect_all(3, SK_ERR_GONE);
+    blk_rig_deinit(&rig);
+}
+
+/* Where nothing waits, they are refused: in doubt, and by the other policy. */
+static void test_virtio_blk_resubmit__new_requests_are_refused_where_nothing_waits(void **state)
+{
+    struct fake_device_config config = a_disk(shapes[2]);
+    struct sk_virtio_blk_options options = resubmitting();
+
+    (void)state;
+    start(shapes[2]);
+    fake_device_fault(rig.fake, FAKE_FAULT_RESET, 0, 0, FAKE_FOR_EVER);
+    sk_block_stop(rig.disk, SK_ERR_IO);
+    submit(0, 2);
+    assert_int_equal(poll(), SK_ERR_IN_DOUBT);
+    expect_all(2, SK_ERR_BROKEN);
+    fake_device_behave(rig.fake);
+    assert_int_equal(sk_block_recover(rig.disk, 0), SK_OK);
+    blk_rig_deinit(&rig);
+
+    options.recovery = SK_VIRTIO_BLK_RECOVERY_FAIL;
+    start_with(&config, &options);
+    cause(NEEDS_RESET);
+    submit(0, 2);
+    assert_int_equal(poll(), SK_ERR_BROKEN);
+    expect_all(2, SK_ERR_BROKEN);
     blk_rig_deinit(&rig);
 }
 
@@ -931,7 +1027,12 @@ int main(void)
         cmocka_unit_test(test_virtio_blk_resubmit__removal_ends_what_waits),
         cmocka_unit_test(test_virtio_blk_resubmit__a_device_in_doubt_ends_all),
         cmocka_unit_test(test_virtio_blk_resubmit__synchronous_calls_return),
-        cmocka_unit_test(test_virtio_blk_resubmit__new_requests_are_refused_until_it_is_back),
+        cmocka_unit_test(test_virtio_blk_resubmit__new_requests_wait_until_it_is_back),
+        cmocka_unit_test(test_virtio_blk_resubmit__new_requests_that_are_wrong_end_when_it_is_back),
+        cmocka_unit_test(test_virtio_blk_resubmit__new_requests_keep_their_deadlines),
+        cmocka_unit_test(
+            test_virtio_blk_resubmit__new_requests_end_with_a_device_that_never_comes_back),
+        cmocka_unit_test(test_virtio_blk_resubmit__new_requests_are_refused_where_nothing_waits),
         cmocka_unit_test(test_virtio_blk_resubmit__at_random_loses_nothing_acknowledged),
         cmocka_unit_test(test_virtio_blk_resubmit__writes_to_zones_end),
         cmocka_unit_test(test_virtio_blk_resubmit__zone_writes_in_parts_end),
