@@ -15,6 +15,9 @@ test:
 test-all:
 	@tools/test-all
 
+prove:
+	@tools/prove
+
 bench:
 	@tools/bench
 
@@ -28,4 +31,4 @@ install:
 clean:
 	@rm -rf build
 
-.PHONY: help run test test-all bench bench-process install clean
+.PHONY: help run test test-all prove bench bench-process install clean
