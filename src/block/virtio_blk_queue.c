@@ -3,7 +3,8 @@
  * The short way of a request through a queue: a read or write of one segment
  * that the device takes whole, submitted while there is a slot, and answered
  * with success.  Everything else leaves it, for virtio_blk_rest.c, at the place
- * where it turns out to be something else.
+ * where it turns out to be something else; one that only had to wait for a slot
+ * comes back.
  *
  * Everything the device answers is three loads: the used index, an id, a
  * status byte.  Each is made once and checked against private state.  Poll
