@@ -44,7 +44,6 @@ ORDER_SHOWS = {
     "kick_again": ("... nor that of the next one", "2 requests"),
     "interrupt": ("no interrupt is lost", "1 answer"),
     "gather": ("... nor one for several answers", "2 answers"),
-    "reuse": ("memory used again is not seen too early", "2 requests"),
 }
 
 
@@ -117,6 +116,10 @@ FAULTS = [
           "ski_ring_packed_move(ring->size, &later.taken, &later.taken_marks, behind);",
           "later.taken += behind;"),
     # The order of loads and stores.
+    Fault("the index does not release what stands before it", "order-split-kick-c11", DOOR,
+          "ski_door_store16_release", "__ATOMIC_RELEASE", "__ATOMIC_RELAXED"),
+    Fault("what an index promised is not acquired", "order-split-kick-c11", DOOR,
+          "ski_door_load16_acquire", "__ATOMIC_ACQUIRE", "__ATOMIC_RELAXED"),
     Fault("no full barrier behind the index", "order-split-kick-c11", DOOR, "ski_door_publish16",
           "    ski_arch_full_fence();\n", ""),
     Fault("no full barrier behind the flags", "order-packed-kick-c11", DOOR, "ski_door_publish64",
